@@ -1,0 +1,190 @@
+package secrets
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"regexp"
+	"strings"
+)
+
+const (
+	// scheme starts a reference.
+	scheme = "sm://"
+	// latest is the version that a reference without one names.
+	latest = "latest"
+	// redacted is what a secret prints as.
+	redacted = "[redacted]"
+)
+
+// What Secret Manager and Resource Manager allow. A project's ID may be
+// prefixed by a domain, as old ones are, and shorter than Google's 6 characters,
+// as with a stand-in.
+var (
+	projects = regexp.MustCompile(`^(([a-z0-9.-]+:)?[a-z]([a-z0-9-]{0,28}[a-z0-9])?|[1-9][0-9]{0,18})$`)
+	names    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+	versions = regexp.MustCompile(`^[1-9][0-9]{0,17}$`)
+)
+
+// The syntax faults. They read on from a variable's name and quote nothing: what
+// is wrong may be a secret in the wrong place.
+var (
+	errBlank   = errors.New("must not be blank")
+	errScheme  = errors.New("must be written sm://NAME or sm://PROJECT/NAME if it is meant as a secret reference")
+	errProject = errors.New("must be sm://PROJECT/NAME with a project's ID (lowercase letters, digits and hyphens, a letter first) or its number")
+	errName    = errors.New("must be sm://NAME or sm://PROJECT/NAME with a name of 1 to 255 letters, digits, hyphens and underscores")
+	errVersion = errors.New("must end in #VERSION with a version's number, or in #latest, or in neither; a version's alias is not supported")
+)
+
+// Ref is what a configuration variable holds: a literal, or a reference to a
+// secret in Secret Manager. The zero Ref is a variable that is not set.
+//
+// A reference is sm://NAME or sm://PROJECT/NAME, either followed by #VERSION: a
+// version's number, or latest, which is also what no version means. An alias of
+// a version is refused: whoever may move it would move what counts as pinned.
+//
+// A Ref that holds a literal prints as [redacted], one that holds a reference
+// prints as itself.
+type Ref struct { //nolint:recvcheck // What parses must change it, what prints must not need a pointer.
+	// literal is behind a pointer because fmt calls no methods on what lies in
+	// another struct's unexported field, and there prints a pointer's address.
+	literal *string
+
+	// Of a reference; project is empty in the short form, version for latest.
+	project, name, version string
+}
+
+// UnmarshalText parses the value of a variable. Its errors never contain that
+// value, and say what would be right. White space around a reference is ignored,
+// and so are newlines at the end of a literal, as [Open] does for stored ones.
+func (r *Ref) UnmarshalText(text []byte) error {
+	value := string(text)
+	ref := strings.TrimSpace(value)
+	rest, isRef := strings.CutPrefix(ref, scheme)
+	switch {
+	case value == "":
+		*r = Ref{}
+		return nil
+	case isRef:
+		return r.parse(rest)
+	// Nobody's secret begins like this, and a mistyped reference must not be sent
+	// to somebody as a key.
+	case len(ref) >= 3 && strings.EqualFold(ref[:3], "sm:"),
+		strings.HasPrefix(ref, "projects/") && strings.Contains(ref, "/secrets/"):
+		return errScheme
+	}
+	literal, ok := clean(text)
+	if !ok {
+		return errBlank
+	}
+	*r = Ref{literal: &literal}
+	return nil
+}
+
+// parse sets r to a reference, given without its scheme.
+func (r *Ref) parse(rest string) error {
+	name, version, hasVersion := strings.Cut(rest, "#")
+	project, long, isLong := strings.Cut(name, "/")
+	if isLong {
+		name = long
+	} else {
+		project = ""
+	}
+	switch {
+	case isLong && !projects.MatchString(project):
+		return errProject
+	case !names.MatchString(name):
+		return errName
+	case version == latest:
+		version = ""
+	case hasVersion && !versions.MatchString(version):
+		return errVersion
+	}
+	*r = Ref{project: project, name: name, version: version}
+	return nil
+}
+
+// clean returns a secret without the newlines at its end, the commonest mistake
+// of all: echo and editors add them. It reports whether anything but white space
+// is left.
+func clean(secret []byte) (value string, ok bool) {
+	secret = bytes.TrimRight(secret, "\r\n")
+	return string(secret), len(bytes.TrimSpace(secret)) > 0
+}
+
+// IsZero reports whether the variable is not set.
+func (r Ref) IsZero() bool { return r == Ref{} }
+
+// Literal returns the secret itself where the variable holds it.
+func (r Ref) Literal() (secret string, ok bool) {
+	if r.literal == nil {
+		return "", false
+	}
+	return *r.literal, true
+}
+
+// Pinned reports whether the value can never change: it is a literal, or a
+// reference with a version's number.
+func (r Ref) Pinned() bool { return r.literal != nil || r.version != "" }
+
+// NeedsProject reports whether this is a reference in its short form, which
+// leaves the project to [Ref.WithProject].
+func (r Ref) NeedsProject() bool { return r.name != "" && r.project == "" }
+
+// WithProject returns the reference with the project given, if it has none of
+// its own. Anything else stays as it is.
+func (r Ref) WithProject(project string) Ref {
+	if r.NeedsProject() {
+		r.project = project
+	}
+	return r
+}
+
+// Equal reports whether two variables hold the same.
+func (r Ref) Equal(other Ref) bool {
+	a, aLiteral := r.Literal()
+	b, bLiteral := other.Literal()
+	if aLiteral && bLiteral {
+		return a == b
+	}
+	return r == other
+}
+
+// String returns the reference, or [redacted] for a literal.
+func (r Ref) String() string {
+	switch {
+	case r.literal != nil:
+		return redacted
+	case r.name == "":
+		return ""
+	}
+	s := scheme
+	if r.project != "" {
+		s += r.project + "/"
+	}
+	s += r.name
+	if r.version != "" {
+		s += "#" + r.version
+	}
+	return s
+}
+
+// Format implements [fmt.Formatter], which goes before all other ways to print.
+func (r Ref) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
+
+// MarshalText implements [encoding.TextMarshaler], for JSON among others.
+func (r Ref) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// LogValue implements [slog.LogValuer].
+func (r Ref) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+// resource is the reference's name in Secret Manager's API.
+func (r Ref) resource() string {
+	version := r.version
+	if version == "" {
+		version = latest
+	}
+	return "projects/" + r.project + "/secrets/" + r.name + "/versions/" + version
+}
