@@ -1,0 +1,69 @@
+package ratelimit_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"docent/internal/ratelimit"
+	"docent/internal/testkit/testfirestore"
+)
+
+// BenchmarkTake measures the time that the limiter adds to a request: admitted
+// ones from an address each, and refused ones from one address. Refusals must
+// cost the same whatever the store is.
+func BenchmarkTake(b *testing.B) {
+	stores := []struct {
+		name string
+		open func(b *testing.B) ratelimit.Store
+	}{
+		{"memory", func(*testing.B) ratelimit.Store { return nil }},
+		{"firestore", func(b *testing.B) ratelimit.Store {
+			b.Helper()
+			store, err := ratelimit.OpenFirestore(b.Context(), ratelimit.FirestoreOptions{
+				Project: testfirestore.Project(), Database: "(default)", Collection: "rate_limits", Emulator: testfirestore.Address(b),
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { store.Close() })
+			store.UseIDKey(make([]byte, 32))
+			return store
+		}},
+	}
+	for _, s := range stores {
+		b.Run("admitted/"+s.name, func(b *testing.B) {
+			l := limiter(func(o *ratelimit.Options) { o.Store, o.Ceiling, o.Now = s.open(b), 1<<30, time.Now })
+			measure(b, l, true, nth)
+		})
+		b.Run("refused/"+s.name, func(b *testing.B) {
+			l := limiter(func(o *ratelimit.Options) { o.Store = s.open(b) })
+			for range 5 {
+				if _, err := l.Take(b.Context(), nth(0)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			measure(b, l, false, func(uint32) netip.Addr { return nth(0) })
+		})
+	}
+}
+
+func measure(b *testing.B, l *ratelimit.Limiter, granted bool, addr func(n uint32) netip.Addr) {
+	b.Helper()
+	b.ReportAllocs()
+	var took []time.Duration
+	var n uint32
+	for b.Loop() {
+		n++
+		began := time.Now()
+		d, err := l.Take(b.Context(), addr(n))
+		took = append(took, time.Since(began))
+		if err != nil || d.Granted != granted {
+			b.Fatal(d, err)
+		}
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
+	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
+}

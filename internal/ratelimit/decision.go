@@ -1,0 +1,36 @@
+package ratelimit
+
+import "time"
+
+// Decision is what one request for a session is told.
+type Decision struct {
+	// Granted says that the request may go on.
+	Granted bool
+	// Limit is how many grants one bucket has.
+	Limit int
+	// Remaining is how many grants are left after this one.
+	Remaining int
+	// Reset is the time until the bucket ends, rounded up to whole seconds:
+	// from 1 s to 60 s, so that whoever waits for it never comes too early.
+	Reset time.Duration
+	// First marks the first refusal of a bucket on this instance: the one that
+	// is worth a line in the log.
+	First bool
+}
+
+// decide is the whole arithmetic of the limit: what a request gets that finds
+// count others before it in the bucket of minute.
+func decide(count, limit int, minute Minute, now time.Time) Decision {
+	return Decision{
+		Granted:   count < limit,
+		Limit:     limit,
+		Remaining: max(0, limit-count-1),
+		Reset:     untilEnd(minute, now),
+	}
+}
+
+// untilEnd returns the rest of minute in whole seconds, rounded up. Where the
+// minute ended while the request waited, that is still a second.
+func untilEnd(minute Minute, now time.Time) time.Duration {
+	return max(time.Second, minute.End().Sub(now.Truncate(time.Second)))
+}

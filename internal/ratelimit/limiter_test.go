@@ -1,0 +1,487 @@
+package ratelimit_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"docent/internal/ratelimit"
+)
+
+// noon is the beginning of a minute.
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func fixed(t time.Time) func() time.Time { return func() time.Time { return t } }
+
+// limiter returns a limiter of 5 with a ceiling out of reach, changed by each
+// of the functions.
+func limiter(change ...func(*ratelimit.Options)) *ratelimit.Limiter {
+	o := ratelimit.Options{
+		Limit:        5,
+		Ceiling:      1_000_000,
+		StoreTimeout: ratelimit.StoreTimeout,
+		Log:          slog.New(slog.DiscardHandler),
+		Now:          fixed(noon),
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	return ratelimit.New(o)
+}
+
+func take(t *testing.T, l *ratelimit.Limiter, addr string) ratelimit.Decision {
+	t.Helper()
+	d, err := l.Take(t.Context(), netip.MustParseAddr(addr))
+	if err != nil {
+		t.Fatalf("Take(%s): %v", addr, err)
+	}
+	return d
+}
+
+func TestKeyOf(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		a, b string
+		same bool
+	}{
+		{"the same IPv4", "192.0.2.1", "192.0.2.1", true},
+		{"neighbours in IPv4", "192.0.2.1", "192.0.2.2", false},
+		{"IPv4-in-IPv6 is IPv4", "::ffff:192.0.2.1", "192.0.2.1", true},
+		{"the ends of one /64", "2001:db8:1:2::", "2001:db8:1:2:ffff:ffff:ffff:ffff", true},
+		{"neighbouring /64s", "2001:db8:1:2::1", "2001:db8:1:3::1", false},
+		{"a zone makes no difference", "fe80::1%eth0", "fe80::1%eth1", true},
+		{"IPv6 whose /64 looks like an IPv4", "::c000:201:0:0:0:0", "192.0.2.1", false},
+		{"unspecified addresses", "::", "0.0.0.0", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a, b := ratelimit.KeyOf(netip.MustParseAddr(tt.a)), ratelimit.KeyOf(netip.MustParseAddr(tt.b))
+			if (a == b) != tt.same {
+				t.Errorf("KeyOf(%s) = %x, KeyOf(%s) = %x, want same = %v", tt.a, a, tt.b, b, tt.same)
+			}
+		})
+	}
+}
+
+func FuzzKeyOf(f *testing.F) {
+	f.Add([]byte{192, 0, 2, 1}, []byte{192, 0, 2, 1})
+	f.Add(netip.MustParseAddr("2001:db8::1").AsSlice(), netip.MustParseAddr("2001:db8::2").AsSlice())
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		x, okX := netip.AddrFromSlice(a)
+		y, okY := netip.AddrFromSlice(b)
+		if !okX || !okY || x.Unmap().Is6() && x.IsMulticast() || y.Unmap().Is6() && y.IsMulticast() {
+			t.Skip("no visitor's address")
+		}
+		network := func(a netip.Addr) netip.Prefix {
+			p, err := a.Unmap().Prefix(min(a.Unmap().BitLen(), 64))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		if (ratelimit.KeyOf(x) == ratelimit.KeyOf(y)) != (network(x) == network(y)) {
+			t.Errorf("%v and %v share a key: %v, a network: %v", x, y, ratelimit.KeyOf(x) == ratelimit.KeyOf(y), network(x) == network(y))
+		}
+	})
+}
+
+func TestTakeUntilTheLimit(t *testing.T) {
+	t.Parallel()
+	l := limiter(func(o *ratelimit.Options) { o.Now = fixed(noon.Add(22*time.Second + 300*time.Millisecond)) })
+	var got []ratelimit.Decision
+	for range 7 {
+		got = append(got, take(t, l, "192.0.2.1"))
+	}
+	const reset = 38 * time.Second
+	want := []ratelimit.Decision{
+		{Granted: true, Limit: 5, Remaining: 4, Reset: reset},
+		{Granted: true, Limit: 5, Remaining: 3, Reset: reset},
+		{Granted: true, Limit: 5, Remaining: 2, Reset: reset},
+		{Granted: true, Limit: 5, Remaining: 1, Reset: reset},
+		{Granted: true, Limit: 5, Remaining: 0, Reset: reset},
+		{Limit: 5, Reset: reset, First: true},
+		{Limit: 5, Reset: reset},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("decisions (-want +got):\n%s", diff)
+	}
+	if d := take(t, l, "192.0.2.2"); !d.Granted {
+		t.Error("another address was refused")
+	}
+}
+
+func TestMinuteBoundary(t *testing.T) {
+	t.Parallel()
+	now := noon
+	l := limiter(func(o *ratelimit.Options) { o.Limit = 1; o.Now = func() time.Time { return now } })
+	take(t, l, "192.0.2.1")
+	tests := []struct {
+		at      time.Duration
+		granted bool
+		reset   time.Duration
+	}{
+		{0, false, 60 * time.Second},
+		{time.Nanosecond, false, 60 * time.Second},
+		{999 * time.Millisecond, false, 60 * time.Second},
+		{time.Second, false, 59 * time.Second},
+		{59 * time.Second, false, time.Second},
+		{time.Minute - time.Nanosecond, false, time.Second},
+		{time.Minute, true, 60 * time.Second},
+		{time.Minute, false, 60 * time.Second},
+	}
+	for _, tt := range tests {
+		now = noon.Add(tt.at)
+		d := take(t, l, "192.0.2.1")
+		if d.Granted != tt.granted || d.Reset != tt.reset {
+			t.Errorf("after %s: granted = %v, reset in %s, want %v, %s", tt.at, d.Granted, d.Reset, tt.granted, tt.reset)
+		}
+	}
+}
+
+func TestNeverMoreThanTheLimitAtOnce(t *testing.T) {
+	t.Parallel()
+	l := limiter()
+	var granted atomic.Int64
+	var wg sync.WaitGroup
+	for range 1000 {
+		wg.Go(func() {
+			if take(t, l, "192.0.2.1").Granted {
+				granted.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if granted.Load() != 5 {
+		t.Errorf("%d of 1000 simultaneous requests were granted, want 5", granted.Load())
+	}
+}
+
+func TestCeiling(t *testing.T) {
+	t.Parallel()
+	now := noon.Add(20 * time.Second)
+	l := limiter(func(o *ratelimit.Options) { o.Ceiling = 7; o.Now = func() time.Time { return now } })
+	for i := range 5 {
+		take(t, l, "192.0.2.1")
+		if i < 2 {
+			take(t, l, "192.0.2.2")
+		}
+	}
+	_, err := l.Take(t.Context(), netip.MustParseAddr("192.0.2.3"))
+	var over *ratelimit.OverCapacityError
+	if !errors.As(err, &over) || over.RetryAfter != 40*time.Second {
+		t.Errorf("Take over the ceiling: %v, want an OverCapacityError with 40s", err)
+	}
+	if d := take(t, l, "192.0.2.1"); d.Granted || d.Reset != 40*time.Second {
+		t.Errorf("an address over its own limit got %+v, want a refusal of its own", d)
+	}
+	now = noon.Add(time.Minute)
+	if d := take(t, l, "192.0.2.3"); !d.Granted {
+		t.Error("the ceiling outlived its minute")
+	}
+}
+
+// store is a store whose answers the test gives.
+type store func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error)
+
+func (s store) Grant(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+	return s(ctx, b, ask)
+}
+
+func TestGateCombinesABurst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const burst = 1000
+		var asks []ratelimit.Ask
+		memory, held := ratelimit.NewMemory(), make(chan struct{})
+		l := limiter(func(o *ratelimit.Options) {
+			o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+				asks = append(asks, ask)
+				if len(asks) == 1 {
+					<-held
+				}
+				return memory.Grant(ctx, b, ask)
+			})
+		})
+		var granted atomic.Int64
+		take1 := func() {
+			if take(t, l, "192.0.2.1").Granted {
+				granted.Add(1)
+			}
+		}
+		go take1()
+		synctest.Wait() // The store is asked for the first one.
+		for range burst - 1 {
+			go take1()
+		}
+		synctest.Wait() // The others wait for it.
+		if d := take(t, l, "192.0.2.2"); len(asks) == 1 || !d.Granted {
+			t.Error("a stranger's key had to wait")
+		}
+		close(held)
+		synctest.Wait()
+		want := []ratelimit.Ask{{N: 1, Limit: 5}, {N: 1, Limit: 5}, {N: 4, Limit: 5, Seen: true}}
+		if diff := cmp.Diff(want, asks); diff != "" {
+			t.Errorf("the store was asked (-want +got):\n%s", diff)
+		}
+		if granted.Load() != 5 {
+			t.Errorf("%d granted, want 5", granted.Load())
+		}
+	})
+}
+
+func TestWhoeverLeavesHarmsNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		memory, held := ratelimit.NewMemory(), make(chan struct{})
+		var asked []int
+		l := limiter(func(o *ratelimit.Options) {
+			o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+				asked = append(asked, ask.N)
+				<-held
+				return memory.Grant(ctx, b, ask)
+			})
+		})
+		addr := netip.MustParseAddr("192.0.2.1")
+		type result struct {
+			granted bool
+			err     error
+		}
+		enter := func(ctx context.Context) chan result {
+			c := make(chan result, 1)
+			go func() {
+				d, err := l.Take(ctx, addr)
+				c <- result{d.Granted, err}
+			}()
+			synctest.Wait()
+			return c
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		results := []chan result{enter(leaving), enter(t.Context()), enter(leaving), enter(t.Context())}
+		leave()
+		synctest.Wait()
+		close(held)
+		synctest.Wait()
+		for i, left := range []bool{true, false, true, false} {
+			r := <-results[i]
+			if left != errors.Is(r.err, context.Canceled) || left == r.granted {
+				t.Errorf("visitor %d: granted = %v, error = %v, want left = %v", i, r.granted, r.err, left)
+			}
+		}
+		if diff := cmp.Diff([]int{1, 2}, asked); diff != "" {
+			t.Errorf("the store was asked for (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestContentionIsARefusal(t *testing.T) {
+	t.Parallel()
+	l := limiter(func(o *ratelimit.Options) {
+		o.Store = store(func(context.Context, ratelimit.Bucket, ratelimit.Ask) (ratelimit.Grant, error) {
+			return ratelimit.Grant{}, fmt.Errorf("wrapped: %w", ratelimit.ErrContended)
+		})
+	})
+	if d := take(t, l, "192.0.2.1"); d.Granted {
+		t.Error("granted although the bucket could not be counted")
+	}
+}
+
+// outage is a store that can be switched off, and a limiter with a clock in
+// front of it.
+type outage struct {
+	*ratelimit.Limiter
+
+	down   error
+	hang   bool
+	memory *ratelimit.Memory
+	log    strings.Builder
+	start  time.Time
+}
+
+func newOutage(deny bool) *outage {
+	o := &outage{memory: ratelimit.NewMemory(), start: time.Now()}
+	o.Limiter = limiter(func(opt *ratelimit.Options) {
+		opt.Deny = deny
+		opt.Now = time.Now // synctest's.
+		opt.Log = slog.New(slog.NewTextHandler(&o.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+		opt.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+			if o.hang {
+				<-ctx.Done()
+				return ratelimit.Grant{}, ctx.Err()
+			}
+			if o.down != nil {
+				return ratelimit.Grant{}, o.down
+			}
+			return o.memory.Grant(ctx, b, ask)
+		})
+	})
+	return o
+}
+
+func (o *outage) granted(t *testing.T, n int) (granted int) {
+	t.Helper()
+	for range n {
+		if d, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1")); err == nil && d.Granted {
+			granted++
+		}
+	}
+	return granted
+}
+
+func TestOutageLocal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(false)
+		before := o.granted(t, 3)
+		o.down = errors.New("connection refused")
+		during := o.granted(t, 1)
+		o.down = nil
+		time.Sleep(2 * time.Second) // Until a probe is due.
+		o.granted(t, 0)
+		probing := o.granted(t, 1) // Served from memory; the probe runs beside it.
+		synctest.Wait()
+		after := o.granted(t, 3)
+		if diff := cmp.Diff([]int{3, 1, 1, 0}, []int{before, during, probing, after}); diff != "" {
+			t.Errorf("granted before, during, while probing and after the outage (-want +got):\n%s", diff)
+		}
+		want := `level=ERROR msg="rate limit store failed" error="connection refused"` + "\n" +
+			`level=INFO msg="rate limit store answers again"` + "\n"
+		if diff := cmp.Diff(want, o.log.String()); diff != "" {
+			t.Errorf("log (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOutageDeny(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(true)
+		o.granted(t, 3)
+		o.down = errors.New("connection refused")
+		if _, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1")); !errors.Is(err, ratelimit.ErrUnavailable) {
+			t.Errorf("Take = %v, want ErrUnavailable", err)
+		}
+		o.down = nil
+		time.Sleep(2 * time.Second)
+		o.granted(t, 1)
+		synctest.Wait()
+		if got := o.granted(t, 3); got != 2 {
+			t.Errorf("%d granted after the outage, want the 2 that were left", got)
+		}
+	})
+}
+
+func TestNobodyWaitsForAHangingStoreTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(false)
+		o.hang = true
+		o.granted(t, 1)
+		if waited := time.Since(o.start); waited != ratelimit.StoreTimeout {
+			t.Errorf("the first visitor waited %s, want %s", waited, ratelimit.StoreTimeout)
+		}
+		for range 10 {
+			time.Sleep(2 * time.Second)
+			since := time.Now()
+			if o.granted(t, 1); time.Since(since) != 0 {
+				t.Errorf("a later visitor waited %s", time.Since(since))
+			}
+		}
+		if n := strings.Count(o.log.String(), "\n"); n != 1 {
+			t.Errorf("%d lines in the log, want 1:\n%s", n, o.log.String())
+		}
+		time.Sleep(ratelimit.StoreTimeout) // The last probe ends.
+	})
+}
+
+func TestStoreFailedAtStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(false)
+		o.hang = true
+		o.StoreFailed(errors.New("no database"))
+		if got := o.granted(t, 6); got != 5 || time.Since(o.start) != 0 {
+			t.Errorf("%d granted after %s, want 5 at once", got, time.Since(o.start))
+		}
+	})
+}
+
+// nth returns a different public-looking address for each n.
+func nth(n uint32) netip.Addr {
+	var b [16]byte
+	b[0], b[1] = 0x20, 0x01
+	binary.BigEndian.PutUint32(b[4:8], n)
+	return netip.AddrFrom16(b)
+}
+
+func TestMemoryIsBoundedAndExactBeyondItsBound(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	l := limiter(func(o *ratelimit.Options) {
+		o.Limit = 1
+		o.Ceiling = 10 * ratelimit.Capacity
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	for n := range uint32(ratelimit.Capacity) {
+		if d, err := l.Take(t.Context(), nth(n)); err != nil || !d.Granted {
+			t.Fatalf("address %d: %+v, %v", n, d, err)
+		}
+	}
+	before := heap()
+	for n := uint32(ratelimit.Capacity); n < 2_000_000; n++ {
+		if _, err := l.Take(t.Context(), nth(n)); !errors.Is(err, ratelimit.ErrFull) {
+			t.Fatalf("address %d: %v, want ErrFull", n, err)
+		}
+	}
+	if after := heap(); after > before+1<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before, after)
+	}
+	for n := range uint32(ratelimit.Capacity) {
+		if d, err := l.Take(t.Context(), nth(n)); err != nil || d.Granted {
+			t.Fatalf("address %d the second time: %+v, %v, want a refusal", n, d, err)
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines in the log, want 1", n)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func TestMemoryForgetsTheMinuteBefore(t *testing.T) {
+	t.Parallel()
+	now := noon
+	l := limiter(func(o *ratelimit.Options) { o.Limit = 1; o.Now = func() time.Time { return now } })
+	for minute := range 3 {
+		now = noon.Add(time.Duration(minute) * time.Minute)
+		for n := range uint32(10_000) {
+			// Every minute some addresses come again and some are new.
+			if d := take(t, l, nth(n+uint32(minute)*5000).String()); !d.Granted {
+				t.Fatalf("minute %d, address %d was refused", minute, n)
+			}
+		}
+	}
+}

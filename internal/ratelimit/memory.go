@@ -1,0 +1,146 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"math/bits"
+	"sync"
+)
+
+// Capacity is how many addresses a [Memory] counts in one minute.
+const Capacity = 1 << 20
+
+// slots leaves a quarter of the table free, which keeps the longest walk past
+// other keys' entries short: 8.5 slots on average to an absent key when the
+// table is as full as it may get (Knuth, linear probing at a load of 0.75).
+const slots = Capacity / 3 * 4
+
+// ErrFull is returned for a key that a [Memory] has not seen in this minute
+// when it already counts [Capacity] others.
+var ErrFull = errors.New("memory store is full: it counts 1048576 addresses a minute")
+
+// Memory counts buckets in this process. It is exact, and it cannot grow: its
+// one table of 16-byte entries without pointers (22 MB, of which the machine
+// provides only the pages that were touched) is all it ever uses.
+//
+// Nothing in it is ever deleted. An entry belongs to the minute it names, and
+// in a later minute it reads as free; within a minute entries are only added,
+// so a walk for a key may stop at the first free one.
+type Memory struct {
+	seed maphash.Seed // Random, so that nobody can choose addresses that collide.
+
+	mu    sync.Mutex
+	turn  Minute // One more than the minute being counted; it never goes back.
+	used  int    // Entries of this minute.
+	table []entry
+}
+
+// entry is one bucket of the table.
+type entry struct {
+	key Key
+	// turn is the minute's, as [Memory.turn]: 0 is an entry never used.
+	turn Minute
+	// count is what the bucket is known to hold; refused, on top of it, says
+	// that this instance has refused somebody.
+	count uint32
+}
+
+const refused = 1 << 31
+
+func (e *entry) granted() int { return int(e.count &^ refused) }
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory {
+	return &Memory{seed: maphash.MakeSeed(), table: make([]entry, slots)}
+}
+
+// Grant implements [Store]. It fails with [ErrFull] alone.
+func (m *Memory) Grant(_ context.Context, b Bucket, ask Ask) (Grant, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.find(b)
+	if e == nil {
+		return Grant{}, ErrFull
+	}
+	g := Grant{Before: e.granted()}
+	g.N = min(ask.N, max(0, ask.Limit-g.Before))
+	e.count += uint32(g.N) //nolint:gosec // At most Limit, which is at most a million.
+	return g, nil
+}
+
+// count returns what the bucket is known to hold, and whether it was ever
+// counted here.
+func (m *Memory) count(b Bucket) (n int, seen bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.begin(b.Minute)
+	e := &m.table[m.index(b.Key)]
+	if e.turn != m.turn {
+		return 0, false
+	}
+	return e.granted(), true
+}
+
+// raise notes that the bucket holds at least n. A full table forgets it, and
+// so does one that is already counting a later minute.
+func (m *Memory) raise(b Bucket, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b.Minute+1 < m.turn {
+		return
+	}
+	if e := m.find(b); e != nil && n > e.granted() {
+		e.count = e.count&refused | uint32(n) //nolint:gosec // At most Limit, which is at most a million.
+	}
+}
+
+// refuse notes that somebody was refused, and reports whether it is the first
+// in this bucket on this instance.
+func (m *Memory) refuse(b Bucket) (first bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.find(b)
+	if e == nil || e.count&refused != 0 {
+		return false
+	}
+	e.count |= refused
+	return true
+}
+
+// find returns the bucket's entry, a new one if need be, or nil if there is no
+// room for one.
+func (m *Memory) find(b Bucket) *entry {
+	m.begin(b.Minute)
+	e := &m.table[m.index(b.Key)]
+	if e.turn == m.turn {
+		return e
+	}
+	if m.used == Capacity {
+		return nil
+	}
+	m.used++
+	*e = entry{key: b.Key, turn: m.turn}
+	return e
+}
+
+// begin turns to a new minute. A request that read the clock just before
+// another one turned it is counted in the new one: going back would count the
+// same minute twice.
+func (m *Memory) begin(minute Minute) {
+	if turn := minute + 1; turn > m.turn {
+		m.turn, m.used = turn, 0
+	}
+}
+
+// index returns where the key's entry of this minute is, or the free place
+// where it belongs.
+func (m *Memory) index(key Key) int {
+	i, _ := bits.Mul64(maphash.Comparable(m.seed, key), slots)
+	for m.table[i].turn == m.turn && m.table[i].key != key {
+		if i++; i == slots {
+			i = 0
+		}
+	}
+	return int(i) //nolint:gosec // Below slots.
+}

@@ -1,0 +1,143 @@
+package ratelimit_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"docent/internal/ratelimit"
+)
+
+// bucketOf returns the bucket of an address in the minute of noon.
+func bucketOf(addr string) ratelimit.Bucket {
+	return ratelimit.Bucket{Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Minute: ratelimit.MinuteOf(noon)}
+}
+
+func grant(t *testing.T, s ratelimit.Store, b ratelimit.Bucket, ask ratelimit.Ask) ratelimit.Grant {
+	t.Helper()
+	g, err := s.Grant(t.Context(), b, ask)
+	if err != nil {
+		t.Fatalf("Grant(%+v): %v", ask, err)
+	}
+	return g
+}
+
+// testStore is what every store must do. store returns an empty one.
+func testStore(t *testing.T, store func(t *testing.T) ratelimit.Store) {
+	t.Helper()
+	type step struct {
+		ask  ratelimit.Ask
+		want ratelimit.Grant
+	}
+	sequences := []struct {
+		name  string
+		steps []step
+	}{
+		{"one by one up to the limit", []step{
+			{ratelimit.Ask{N: 1, Limit: 3}, ratelimit.Grant{Before: 0, N: 1}},
+			{ratelimit.Ask{N: 1, Limit: 3, Seen: true}, ratelimit.Grant{Before: 1, N: 1}},
+			{ratelimit.Ask{N: 1, Limit: 3, Seen: true}, ratelimit.Grant{Before: 2, N: 1}},
+			{ratelimit.Ask{N: 1, Limit: 3, Seen: true}, ratelimit.Grant{Before: 3, N: 0}},
+			{ratelimit.Ask{N: 9, Limit: 3, Seen: true}, ratelimit.Grant{Before: 3, N: 0}},
+		}},
+		{"several at once", []step{
+			{ratelimit.Ask{N: 2, Limit: 5}, ratelimit.Grant{Before: 0, N: 2}},
+			{ratelimit.Ask{N: 5, Limit: 5, Seen: true}, ratelimit.Grant{Before: 2, N: 3}},
+			{ratelimit.Ask{N: 1, Limit: 5, Seen: true}, ratelimit.Grant{Before: 5, N: 0}},
+		}},
+		{"more than the limit at first", []step{
+			{ratelimit.Ask{N: 1000, Limit: 5}, ratelimit.Grant{Before: 0, N: 5}},
+			{ratelimit.Ask{N: 1, Limit: 5, Seen: true}, ratelimit.Grant{Before: 5, N: 0}},
+		}},
+		{"a bucket that others have begun", []step{
+			{ratelimit.Ask{N: 4, Limit: 5}, ratelimit.Grant{Before: 0, N: 4}},
+			{ratelimit.Ask{N: 3, Limit: 5}, ratelimit.Grant{Before: 4, N: 1}},
+			{ratelimit.Ask{N: 1, Limit: 5}, ratelimit.Grant{Before: 5, N: 0}},
+		}},
+		{"a bucket that was seen and is gone", []step{
+			{ratelimit.Ask{N: 7, Limit: 5, Seen: true}, ratelimit.Grant{Before: 0, N: 5}},
+			{ratelimit.Ask{N: 1, Limit: 5, Seen: true}, ratelimit.Grant{Before: 5, N: 0}},
+		}},
+		{"a limit that was lowered", []step{
+			{ratelimit.Ask{N: 5, Limit: 5}, ratelimit.Grant{Before: 0, N: 5}},
+			{ratelimit.Ask{N: 1, Limit: 3, Seen: true}, ratelimit.Grant{Before: 5, N: 0}},
+		}},
+	}
+	for _, test := range sequences {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s, b := store(t), bucketOf("192.0.2.1")
+			for i, step := range test.steps {
+				if diff := cmp.Diff(step.want, grant(t, s, b, step.ask)); diff != "" {
+					t.Fatalf("step %d, %+v (-want +got):\n%s", i, step.ask, diff)
+				}
+			}
+		})
+	}
+
+	t.Run("keys and minutes are independent", func(t *testing.T) {
+		t.Parallel()
+		s, full := store(t), bucketOf("192.0.2.1")
+		grant(t, s, full, ratelimit.Ask{N: 5, Limit: 5})
+		for _, b := range []ratelimit.Bucket{
+			bucketOf("192.0.2.2"),
+			bucketOf("2001:db8::1"),
+			{Key: full.Key, Minute: full.Minute + 1},
+		} {
+			want := ratelimit.Grant{Before: 0, N: 5}
+			if diff := cmp.Diff(want, grant(t, s, b, ratelimit.Ask{N: 6, Limit: 5})); diff != "" {
+				t.Errorf("%+v (-want +got):\n%s", b, diff)
+			}
+		}
+	})
+
+	t.Run("asked at once, exactly the limit", func(t *testing.T) {
+		t.Parallel()
+		s := store(t)
+		if n := grantedAtOnce(t, bucketOf("192.0.2.1"), 5, s, s, s); n != 5 {
+			t.Errorf("granted %d of 5", n)
+		}
+	})
+}
+
+// grantedAtOnce lets each store ask for one and then for 32, all at the same
+// time, and returns how many were granted.
+func grantedAtOnce(t *testing.T, b ratelimit.Bucket, limit int, stores ...ratelimit.Store) (n int) {
+	t.Helper()
+	// Longer than a visitor would wait: under contention the emulator holds
+	// locks for seconds, and here nobody may give up.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		gate = make(chan struct{})
+	)
+	for _, s := range stores {
+		wg.Go(func() {
+			<-gate
+			for _, ask := range []ratelimit.Ask{{N: 1, Limit: limit}, {N: 32, Limit: limit, Seen: true}} {
+				g, err := s.Grant(ctx, b, ask)
+				if err != nil && !errors.Is(err, ratelimit.ErrContended) {
+					t.Errorf("Grant(%+v): %v", ask, err)
+				}
+				mu.Lock()
+				n += g.N
+				mu.Unlock()
+			}
+		})
+	}
+	close(gate)
+	wg.Wait()
+	return n
+}
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	testStore(t, func(*testing.T) ratelimit.Store { return ratelimit.NewMemory() })
+}

@@ -1,0 +1,208 @@
+//go:build unix
+
+package testkit
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrNoEmulator is returned where the Firestore emulator is not installed.
+var ErrNoEmulator = errors.New("no Firestore emulator: install gcloud, Java, and " +
+	"`gcloud components install cloud-firestore-emulator` (or google-cloud-cli-firestore-emulator with apt), " +
+	"or set FIRESTORE_EMULATOR_HOST to one that runs")
+
+const (
+	// emulatorReady is how the emulator says that it serves.
+	emulatorReady = "Dev App Server is now running"
+	// emulatorNoJava is how gcloud says that Java is missing or too old.
+	emulatorNoJava = "JRE installed and on your system PATH"
+	// emulatorPatience is how long it may take to start on a busy machine.
+	emulatorPatience = time.Minute
+	// emulatorTries is how many ports are tried: somebody else may take one
+	// between its choice and the emulator's start.
+	emulatorTries = 3
+)
+
+// emulatorGuard runs the emulator, and kills it with all its children when the
+// guard's standard input ends. The other end of that pipe is ours, so the
+// emulator never outlives this process, even where nothing can be cleaned up: a
+// panic, a test's timeout. It kills two process groups: its own, and the one that
+// gcloud makes for itself and Java soon after its start. It lets go of the
+// output, whose end therefore says that the emulator has ended.
+const emulatorGuard = `"$@" </dev/null & exec >/dev/null 2>&1; read -r _; kill -KILL "-$!"; kill -KILL 0`
+
+// FirestoreEmulator is a Firestore on this machine, empty when it starts. The
+// projects in it are isolated from each other.
+type FirestoreEmulator struct {
+	address string
+
+	// Of the process, while it runs and is ours.
+	guard *exec.Cmd
+	alive io.Closer     // Ends the guard.
+	ended chan struct{} // Closed when the emulator has ended.
+}
+
+// OpenFirestoreEmulator returns the emulator that FIRESTORE_EMULATOR_HOST names,
+// else one started by [StartFirestoreEmulator].
+func OpenFirestoreEmulator(ctx context.Context) (*FirestoreEmulator, error) {
+	if address := os.Getenv("FIRESTORE_EMULATOR_HOST"); address != "" {
+		return &FirestoreEmulator{address: address}, nil
+	}
+	return StartFirestoreEmulator(ctx)
+}
+
+// StartFirestoreEmulator starts an emulator on a free loopback port and waits
+// until it serves, which takes some seconds. It returns [ErrNoEmulator] where
+// none is installed. The emulator ends with this process at the latest.
+func StartFirestoreEmulator(ctx context.Context) (*FirestoreEmulator, error) {
+	var failures []error
+	for range emulatorTries {
+		address, err := freeAddress(ctx)
+		if err != nil {
+			return nil, err
+		}
+		e := &FirestoreEmulator{address: address}
+		if err = e.Start(ctx); err == nil {
+			return e, nil
+		}
+		failures = append(failures, err)
+		if errors.Is(err, ErrNoEmulator) || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(failures...)
+}
+
+// Address returns the emulator's host and port, as FIRESTORE_EMULATOR_HOST has
+// them.
+func (e *FirestoreEmulator) Address() string { return e.address }
+
+// Start starts a stopped emulator again, empty, on the same port, and waits
+// until it serves.
+func (e *FirestoreEmulator) Start(ctx context.Context) error {
+	gcloud, err := findEmulator()
+	if err != nil {
+		return err
+	}
+	output, write, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("starting the Firestore emulator: %w", err)
+	}
+
+	// Not bound to the context, which is about starting alone.
+	guard := exec.Command("sh", "-c", emulatorGuard, "sh", //nolint:gosec,noctx // Nothing of it comes from outside.
+		gcloud, "emulators", "firestore", "start", "--host-port="+e.address)
+	guard.Env = append(os.Environ(),
+		"CLOUDSDK_CORE_DISABLE_PROMPTS=0", // With prompts disabled it would install what is missing.
+		"CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=1",
+		"CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=1")
+	guard.Stdout, guard.Stderr = write, write
+	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // So that the guard kills no others.
+	alive, err := guard.StdinPipe()
+	if err == nil {
+		err = guard.Start()
+	}
+	_ = write.Close() // The emulator has its own.
+	if err != nil {
+		_ = output.Close()
+		return fmt.Errorf("starting the Firestore emulator: %w", err)
+	}
+	e.guard, e.alive, e.ended = guard, alive, make(chan struct{})
+	started := make(chan error, 1)
+	go follow(output, started, e.ended)
+	ctx, cancel := context.WithTimeout(ctx, emulatorPatience)
+	defer cancel()
+	select {
+	case err = <-started:
+	case <-ctx.Done():
+		err = fmt.Errorf("waiting for the Firestore emulator: %w", ctx.Err())
+	}
+	if err != nil {
+		e.Stop()
+	}
+	return err
+}
+
+// Stop kills the emulator with all its children and waits for its end. It
+// leaves one alone that FIRESTORE_EMULATOR_HOST named.
+func (e *FirestoreEmulator) Stop() {
+	if e.guard == nil {
+		return
+	}
+	_ = e.alive.Close()
+	_ = e.guard.Wait() // It has killed itself too.
+	<-e.ended
+	e.guard = nil
+}
+
+// follow reads what the emulator prints, to the end, so that it never blocks.
+// It reports once whether the emulator serves.
+func follow(output io.ReadCloser, started chan<- error, ended chan<- struct{}) {
+	defer close(ended)
+	defer output.Close() //nolint:errcheck // Read only.
+	var said strings.Builder
+	lines := bufio.NewScanner(output)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), emulatorReady) {
+			started <- nil
+			_, _ = io.Copy(io.Discard, output)
+			return
+		}
+		said.WriteString("\n\t" + lines.Text())
+	}
+	if strings.Contains(said.String(), emulatorNoJava) {
+		started <- fmt.Errorf("%w:%s", ErrNoEmulator, said.String())
+		return
+	}
+	started <- fmt.Errorf("the Firestore emulator ended at once:%s", said.String())
+}
+
+// findEmulator returns the gcloud that starts the emulator. It looks for the
+// emulator itself as well, where an SDK has it: gcloud would go to the network
+// to say that it is not installed.
+func findEmulator() (gcloud string, err error) {
+	if gcloud, err = exec.LookPath("gcloud"); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoEmulator, err)
+	}
+	if _, err = exec.LookPath("java"); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoEmulator, err)
+	}
+	target, err := filepath.EvalSymlinks(gcloud)
+	if err != nil {
+		return "", fmt.Errorf("looking for the Firestore emulator: %w", err)
+	}
+	components := filepath.Join(filepath.Dir(target), "..", "platform")
+	if !exists(components) {
+		return gcloud, nil // Installed in a way of its own: gcloud knows.
+	}
+	if emulator := filepath.Join(components, "cloud-firestore-emulator"); !exists(emulator) {
+		return "", fmt.Errorf("%w: there is no %s", ErrNoEmulator, emulator)
+	}
+	return gcloud, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// freeAddress returns a loopback address that was free a moment ago.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	defer l.Close() //nolint:errcheck // Nothing was sent.
+	return l.Addr().String(), nil
+}

@@ -1,0 +1,81 @@
+//go:build unix
+
+// Package testfirestore gives tests a Firestore: one emulator for all the tests
+// of a package, one project for each.
+package testfirestore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"docent/internal/ratelimit"
+	"docent/internal/testkit"
+)
+
+// shared starts when the first test asks for it and ends with the process.
+var shared = sync.OnceValues(func() (*testkit.FirestoreEmulator, error) {
+	e, err := testkit.OpenFirestoreEmulator(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return e, warm(context.Background(), e.Address())
+})
+
+// warm makes an emulator's first transaction, which takes it a second or two:
+// longer than a service at its start waits for its store.
+func warm(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	store, err := ratelimit.OpenFirestore(ctx, ratelimit.FirestoreOptions{
+		Project: Project(), Database: "(default)", Collection: "warm", Emulator: address,
+	})
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // It has answered.
+	store.UseIDKey(make([]byte, 32))
+	_, err = store.Grant(ctx, ratelimit.Bucket{}, ratelimit.Ask{N: 1, Limit: 1, Seen: true})
+	return err
+}
+
+// Address returns the host and port of the emulator that the package's tests
+// share. Where none is installed it skips the test, or fails it if CI=true.
+func Address(tb testing.TB) string {
+	tb.Helper()
+	e, err := shared()
+	check(tb, err)
+	return e.Address()
+}
+
+// Own starts an emulator for one test, which may stop it and start it again.
+func Own(tb testing.TB) *testkit.FirestoreEmulator {
+	tb.Helper()
+	e, err := testkit.StartFirestoreEmulator(tb.Context())
+	check(tb, err)
+	tb.Cleanup(e.Stop)
+	check(tb, warm(tb.Context(), e.Address()))
+	return e
+}
+
+// Project returns the ID of a project that nothing else uses, in this run or
+// another one on the same emulator.
+func Project() string {
+	return "test-" + strings.ToLower(rand.Text())[:20]
+}
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	switch {
+	case err == nil:
+	case errors.Is(err, testkit.ErrNoEmulator) && os.Getenv("CI") != "true":
+		tb.Skip(err)
+	default:
+		tb.Fatal(err)
+	}
+}
