@@ -1,0 +1,169 @@
+package hosted
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Kind tells what a failure means for the visitor.
+type Kind int
+
+// The kinds of failure.
+const (
+	// Rejected: OpenAI refused the key or the request, or its answer is no
+	// session. An operator must act.
+	Rejected Kind = iota
+	// Unavailable: OpenAI does not know the workflow. An operator must act.
+	Unavailable
+	// Busy: OpenAI cannot serve now, or could not be reached.
+	Busy
+	// Timeout: the budget ran out before OpenAI answered anything.
+	Timeout
+)
+
+// Bounds of what a busy OpenAI's visitors are told to wait.
+const (
+	minRetryAfter     = time.Second
+	maxRetryAfter     = time.Minute
+	defaultRetryAfter = 5 * time.Second
+)
+
+// maxText is how many bytes of each of OpenAI's own words reach the log.
+const maxText = 500
+
+// Error is a failure to mint a session. All of it is for the operator's log
+// and none for the visitor, but for Kind and RetryAfter.
+type Error struct {
+	Kind Kind
+	// Status is OpenAI's, or 0 where there was no answer.
+	Status int
+	// RequestID is OpenAI's x-request-id, which their support asks for.
+	RequestID string
+	// Type, Code and Message are OpenAI's own, without anything like a key.
+	Type, Code, Message string
+
+	cause      error
+	retryAfter time.Duration // OpenAI's, or 0.
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.cause != nil && e.Status != 0:
+		return fmt.Sprintf("OpenAI answered %d: %v", e.Status, e.cause)
+	case e.cause != nil:
+		return fmt.Sprintf("no answer from OpenAI: %v", e.cause)
+	default:
+		return fmt.Sprintf("OpenAI answered %d", e.Status)
+	}
+}
+
+func (e *Error) Unwrap() error { return e.cause }
+
+// RetryAfter is how long a visitor should wait before trying again: what
+// OpenAI said, within 1 s and 60 s, else 5 s.
+func (e *Error) RetryAfter() time.Duration {
+	if e.retryAfter == 0 {
+		return defaultRetryAfter
+	}
+	return min(max(e.retryAfter, minRetryAfter), maxRetryAfter)
+}
+
+// LogValue is what the request log holds of a failure.
+func (e *Error) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("error", e.Error())}
+	for _, a := range []slog.Attr{
+		slog.String("request_id", e.RequestID),
+		slog.String("type", e.Type),
+		slog.String("code", e.Code),
+		slog.String("message", e.Message),
+	} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// unreached returns the error for a call that got no whole answer.
+func unreached(ctx context.Context, err error) error {
+	switch ctx.Err() {
+	case context.Canceled:
+		return fmt.Errorf("asking OpenAI: %w", context.Canceled)
+	case context.DeadlineExceeded:
+		return &Error{Kind: Timeout, cause: context.DeadlineExceeded}
+	default:
+		return &Error{Kind: Busy, cause: err}
+	}
+}
+
+// refused returns the error for an answer that is not 200.
+func refused(resp *http.Response, body []byte, key string, now time.Time) *Error {
+	e := &Error{Kind: kindOf(resp.StatusCode), Status: resp.StatusCode, RequestID: requestID(resp)}
+	if e.Kind == Busy {
+		e.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
+	}
+	var answer struct {
+		Error struct {
+			Type    string `json:"type"`
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &answer) == nil {
+		e.Type = scrub(answer.Error.Type, key)
+		e.Code = scrub(answer.Error.Code, key)
+		e.Message = scrub(answer.Error.Message, key)
+	} else {
+		e.cause = errors.New("its body is not JSON")
+	}
+	return e
+}
+
+func kindOf(status int) Kind {
+	switch {
+	case status == http.StatusNotFound, status == http.StatusGone:
+		return Unavailable
+	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooManyRequests, status >= 500:
+		return Busy
+	default:
+		return Rejected
+	}
+}
+
+// retryAfter parses the header's two forms, seconds and a date. It returns 0
+// where there is no sensible one.
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+func requestID(resp *http.Response) string { return scrub(resp.Header.Get("X-Request-Id"), "") }
+
+// credential matches what OpenAI's keys and client secrets look like, masked
+// ones included: its 401 quotes parts of the key.
+var credential = regexp.MustCompile(`\b(sk|ek|sess)[-_][\w*.-]+`)
+
+// scrub makes a text of OpenAI's fit for the log.
+func scrub(text, key string) string {
+	if key != "" {
+		text = strings.ReplaceAll(text, key, "[redacted]")
+	}
+	text = credential.ReplaceAllString(text, "[redacted]")
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}

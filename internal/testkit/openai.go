@@ -1,0 +1,205 @@
+// Package testkit has the parts of the outside world that Docent needs, to run
+// on one machine: for tests, and for the demo.
+package testkit
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// SessionRequest is what a session is asked for with, in the field names of
+// OpenAI's API.
+type SessionRequest struct {
+	Workflow struct {
+		ID      string `json:"id"`
+		Version string `json:"version,omitempty"`
+	} `json:"workflow"`
+	User         string `json:"user"`
+	ExpiresAfter *struct {
+		Anchor  string `json:"anchor"`
+		Seconds int    `json:"seconds"`
+	} `json:"expires_after,omitempty"`
+	RateLimits *struct {
+		MaxRequestsPer1Minute int `json:"max_requests_per_1_minute"`
+	} `json:"rate_limits,omitempty"`
+	ChatKitConfiguration struct {
+		AutomaticThreadTitling *enabled `json:"automatic_thread_titling,omitempty"`
+		FileUpload             *enabled `json:"file_upload,omitempty"`
+		History                *enabled `json:"history,omitempty"`
+	} `json:"chatkit_configuration"`
+}
+
+type enabled struct {
+	Enabled bool `json:"enabled"`
+}
+
+// OpenAI is a stand-in for the part of OpenAI's API that mints ChatKit
+// sessions. It checks requests as strictly as OpenAI does.
+type OpenAI struct {
+	mu       sync.Mutex
+	key      string
+	workflow string
+	faults   []http.HandlerFunc
+	asked    []SessionRequest
+	keys     []string
+}
+
+// NewOpenAI returns a stand-in that knows one key and one workflow.
+func NewOpenAI(key, workflow string) *OpenAI {
+	return &OpenAI{key: key, workflow: workflow}
+}
+
+// SetKey replaces the key, as a rotation does.
+func (o *OpenAI) SetKey(key string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.key = key
+}
+
+// Fail has the next calls answered by the handlers given, one each, before
+// the stand-in answers by itself again.
+func (o *OpenAI) Fail(faults ...http.HandlerFunc) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.faults = append(o.faults, faults...)
+}
+
+// Asked returns the valid requests so far.
+func (o *OpenAI) Asked() []SessionRequest {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.asked)
+}
+
+// Keys returns the keys that the calls so far have come with, whatever the
+// answer was.
+func (o *OpenAI) Keys() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.keys)
+}
+
+// Listen serves the stand-in on a free port of the loopback interface and
+// returns the base URL to configure.
+func (o *OpenAI) Listen() (baseURL string, stop func() error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It opens at once.
+	if err != nil {
+		return "", nil, fmt.Errorf("stand-in OpenAI: %w", err)
+	}
+	srv := &http.Server{Handler: o, ReadHeaderTimeout: 10 * time.Second}
+	go srv.Serve(l) //nolint:errcheck // It ends with ErrServerClosed, at stop.
+	return "http://" + l.Addr().String() + "/v1", srv.Close, nil
+}
+
+// ServeHTTP implements [http.Handler].
+func (o *OpenAI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	key, workflow := o.key, o.workflow
+	o.keys = append(o.keys, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	var fault http.HandlerFunc
+	if len(o.faults) > 0 {
+		fault, o.faults = o.faults[0], o.faults[1:]
+	}
+	o.mu.Unlock()
+
+	w.Header().Set("X-Request-Id", "req_"+strings.ToLower(rand.Text()))
+	var s SessionRequest
+	switch {
+	case fault != nil:
+		fault(w, r)
+	case r.URL.Path != "/v1/chatkit/sessions":
+		openAIError(w, http.StatusNotFound, "unknown_url", "Invalid URL ("+r.Method+" "+r.URL.Path+")")
+	case r.Method != http.MethodPost:
+		openAIError(w, http.StatusMethodNotAllowed, "method_not_supported", "Not allowed to "+r.Method+" on this URL.")
+	case r.Header.Get("Authorization") != "Bearer "+key:
+		openAIError(w, http.StatusUnauthorized, "invalid_api_key", "Incorrect API key provided: "+masked(r)+".")
+	case r.Header.Get("OpenAI-Beta") != "chatkit_beta=v1":
+		openAIError(w, http.StatusBadRequest, "invalid_beta", "You must provide the 'OpenAI-Beta' header.")
+	case readRequest(r, &s) != nil:
+		openAIError(w, http.StatusBadRequest, "invalid_request", "The request is not valid.")
+	case s.Workflow.ID != workflow:
+		openAIError(w, http.StatusNotFound, "", fmt.Sprintf("Workflow with id '%s' not found.", s.Workflow.ID))
+	default:
+		o.mu.Lock()
+		o.asked = append(o.asked, s)
+		o.mu.Unlock()
+		mint(w, s)
+	}
+}
+
+// masked quotes the key as OpenAI's own 401 does.
+func masked(r *http.Request) string {
+	key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if len(key) < 12 {
+		return "***"
+	}
+	return key[:8] + "***" + key[len(key)-4:]
+}
+
+func readRequest(r *http.Request, s *SessionRequest) error {
+	dec := json.NewDecoder(io.LimitReader(r.Body, 1<<20))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s); err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	e, l := s.ExpiresAfter, s.RateLimits
+	switch {
+	case r.Header.Get("Content-Type") != "application/json",
+		s.Workflow.ID == "", s.User == "",
+		e != nil && (e.Anchor != "created_at" || e.Seconds < 1 || e.Seconds > 600),
+		l != nil && l.MaxRequestsPer1Minute < 1:
+		return fmt.Errorf("request is out of bounds: %+v", s)
+	}
+	return nil
+}
+
+func mint(w http.ResponseWriter, s SessionRequest) {
+	ttl, perMinute := 600, 10
+	if s.ExpiresAfter != nil {
+		ttl = s.ExpiresAfter.Seconds
+	}
+	if s.RateLimits != nil {
+		perMinute = s.RateLimits.MaxRequestsPer1Minute
+	}
+	writeJSON(w, http.StatusOK, map[string]any{
+		"id":                        "cksess_" + strings.ToLower(rand.Text()),
+		"object":                    "chatkit.session",
+		"client_secret":             "ek_standin_" + strings.ToLower(rand.Text()),
+		"expires_at":                time.Now().Unix() + int64(ttl),
+		"workflow":                  s.Workflow,
+		"user":                      s.User,
+		"rate_limits":               map[string]int{"max_requests_per_1_minute": perMinute},
+		"max_requests_per_1_minute": perMinute,
+		"status":                    "active",
+		"chatkit_configuration":     s.ChatKitConfiguration,
+	})
+}
+
+func openAIError(w http.ResponseWriter, status int, code, message string) {
+	var c any // OpenAI's is null where there is none.
+	if code != "" {
+		c = code
+	}
+	writeJSON(w, status, map[string]any{"error": map[string]any{"message": message, "type": "invalid_request_error", "param": nil, "code": c}})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body) //nolint:errcheck // A client that left gets nothing.
+}
