@@ -1,0 +1,38 @@
+# Everything is set up on first use: make demo and make test need Go alone.
+GOLANGCI_VERSION := v2.15.0
+BIN := $(CURDIR)/.bin
+GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
+FUZZTIME ?= 20s
+
+.PHONY: demo run emulator test bench lint fuzz
+
+demo: ## Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
+	go run ./cmd/demo
+
+run: ## The service itself, configured by the environment
+	go run ./cmd/docent
+
+emulator: ## A Firestore emulator: set FIRESTORE_EMULATOR_HOST=127.0.0.1:8686
+	gcloud emulators firestore start --host-port=127.0.0.1:8686
+
+test: ## All tests, with the race detector, in random order
+	go test -race -shuffle=on ./...
+
+bench: ## What the limiter adds to a request, with either store
+	go test -run='^$$' -bench=. ./internal/ratelimit
+
+lint: $(GOLANGCI) ## The linters of .golangci.yml
+	$(GOLANGCI) run
+
+fuzz: ## Each fuzz target for FUZZTIME
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+# Built from source and pinned; golangci-lint advises against go.mod's tool lines.
+$(GOLANGCI):
+	GOBIN=$(BIN) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(BIN)/golangci-lint $@

@@ -1,0 +1,277 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"docent/internal/service"
+	"docent/internal/testkit"
+)
+
+const (
+	testKey      = "sk-test-KEY0000000000000000000000000000KEY"
+	testWorkflow = "wf_test"
+	testIdentity = "identity-key-for-tests-only-32-bytes-or-more"
+	testOrigin   = "https://docs.example.com"
+	upstreamText = "UPSTREAM-TEXT" // In everything that only the log may hold, or nobody.
+)
+
+// binary is the built service, with the race detector in it.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "docent-test-")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "docent")
+	if out, err := exec.Command("go", "build", "-race", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// docent is a running process of the service.
+type docent struct {
+	url    string
+	openai *testkit.OpenAI
+	cmd    *exec.Cmd
+	output *output
+	exited chan error
+}
+
+// output gathers all that a process writes.
+type output struct {
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	wrote chan struct{} // Closed and replaced at every write.
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wrote != nil {
+		close(o.wrote)
+		o.wrote = nil
+	}
+	return o.buf.Write(p)
+}
+
+// next returns what was written, and a channel that is closed when more is.
+func (o *output) next() (string, <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wrote == nil {
+		o.wrote = make(chan struct{})
+	}
+	return o.buf.String(), o.wrote
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// start runs the service with a stand-in OpenAI behind it until the test ends.
+// Whatever the test did, the process must then stop when told to, and have
+// written no secret.
+func start(t *testing.T, environment ...string) *docent {
+	t.Helper()
+	d := &docent{openai: testkit.NewOpenAI(testKey, testWorkflow), output: &output{}}
+	base, stop, err := d.openai.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop() })
+	environment = append([]string{
+		"PORT=127.0.0.1:0", "ALLOWED_ORIGINS=" + testOrigin, "OPENAI_API_KEY=" + testKey, "CHATKIT_WORKFLOW_ID=" + testWorkflow,
+		"OPENAI_BASE_URL=" + base, "IDENTITY_KEY=" + testIdentity, "TRUSTED_PROXIES=127.0.0.0/8", "LOG_FORMAT=json", "LOG_LEVEL=debug",
+		"RATE_LIMIT_INSTANCE_PER_MINUTE=1000000",
+	}, environment...)
+	d.cmd = exec.CommandContext(context.Background(), binary)
+	d.cmd.Env = append(environment, "GORACE=atexit_sleep_ms=0") // By default it waits a second for other goroutines.
+	stdout, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Stderr = d.output
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	listening := make(chan string, 1)
+	d.exited = make(chan error, 1)
+	go func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			fmt.Fprintln(d.output, lines.Text())
+			var line struct{ Message, Address string }
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "listening" {
+				listening <- line.Address
+			}
+		}
+		d.exited <- d.cmd.Wait()
+	}()
+	t.Cleanup(func() { d.stop(t) })
+	select {
+	case address := <-listening:
+		d.url = "http://" + address
+	case err := <-d.exited:
+		d.exited <- err
+		t.Fatalf("the service did not start: %v\n%s", err, d.output)
+	}
+	return d
+}
+
+// secret matches what must never be in a process's output. Client secrets are
+// the stand-in's.
+var secret = regexp.MustCompile(regexp.QuoteMeta(testKey) + `|` + testIdentity + `|ek_\w|__session`)
+
+func (d *docent) stop(t *testing.T) {
+	t.Helper()
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	err := <-d.exited
+	d.exited <- err
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("the process ended with %v\n%s", err, d.output)
+	}
+	if leak := secret.FindString(d.output.String()); leak != "" {
+		t.Errorf("the process wrote %q:\n%s", leak, d.output)
+	}
+}
+
+// reply is an answer, read whole.
+type reply struct {
+	*http.Response
+
+	body string
+	// The fields of both kinds of body.
+	ClientSecret string `json:"client_secret"`
+	ExpiresAfter int64  `json:"expires_after"`
+	ExpiresAt    int64  `json:"expires_at"`
+	Error        string `json:"error"`
+	Code         string `json:"code"`
+	RequestID    string `json:"request_id"`
+	RetryAfter   int64  `json:"retry_after"`
+}
+
+// client is every browser's: no proxy, no cookies, no redirects.
+var client = &http.Client{
+	Transport:     &http.Transport{MaxIdleConnsPerHost: 100},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// ask sends a request as an allowed page would, from an address of its own,
+// after each of the changes, and checks what holds for every answer.
+func (d *docent) ask(t *testing.T, method, path string, change ...func(*http.Request)) reply {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, d.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Origin", testOrigin)
+	req.Header.Set("X-Forwarded-For", address(t))
+	for _, c := range change {
+		c(req)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read(t, resp)
+}
+
+func read(t *testing.T, resp *http.Response) reply {
+	t.Helper()
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := reply{Response: resp, body: string(body)}
+	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(body, &r); err != nil && len(body) > 0 {
+			t.Errorf("body %q: %v", body, err)
+		}
+	}
+	for _, leak := range []string{testKey, testWorkflow, testIdentity, upstreamText, "goroutine", ".go:"} {
+		if strings.Contains(r.body, leak) || strings.Contains(fmt.Sprint(resp.Header), leak) {
+			t.Errorf("the answer leaks %q: %v %s", leak, resp.Header, body)
+		}
+	}
+	if got := resp.Header.Get("Cache-Control"); got != "no-store" {
+		t.Errorf("Cache-Control = %q, want no-store", got)
+	}
+	if got := resp.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+		t.Errorf("X-Content-Type-Options = %q, want nosniff", got)
+	}
+	id := resp.Header.Get("X-Request-Id")
+	if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
+		t.Errorf("X-Request-Id = %q", id)
+	}
+	if r.Code != "" && (r.RequestID != id || r.Error == "") {
+		t.Errorf("error body %s, want a sentence and the request ID %s", body, id)
+	}
+	return r
+}
+
+// address returns an address that is the test's own.
+func address(t *testing.T) string {
+	t.Helper()
+	h := uint32(2166136261) // FNV-1a.
+	for _, c := range []byte(t.Name()) {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return net.IPv4(100, byte(h>>16), byte(h>>8), byte(h)).String()
+}
+
+func header(name string, values ...string) func(*http.Request) {
+	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
+}
+
+// records returns what the log says of session requests, once there are n.
+func (d *docent) records(t *testing.T, n int) []map[string]any {
+	t.Helper()
+	giveUp := time.After(10 * time.Second)
+	for {
+		written, more := d.output.next()
+		var found []map[string]any
+		for line := range strings.Lines(written) {
+			var r map[string]any
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("not a line of JSON: %s", line)
+			}
+			if r["outcome"] != nil {
+				found = append(found, r)
+			}
+		}
+		if len(found) >= n {
+			return found
+		}
+		select {
+		case <-more:
+		case <-giveUp:
+			t.Fatalf("%d records in the log, want %d:\n%s", len(found), n, d.output)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fails runs the service, which must not start, and returns its outputs.
+func fails(t *testing.T, environment ...string) (stdout, stderr string) {
+	t.Helper()
+	cmd := exec.CommandContext(context.Background(), binary)
+	cmd.Env = append(environment, "GORACE=atexit_sleep_ms=0")
+	var out, diag bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &diag
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("exit: %v, want status 1\n%s%s", err, &out, &diag)
+	}
+	if strings.Contains(out.String()+diag.String(), testKey) {
+		t.Errorf("the key shows in the output:\n%s%s", &out, &diag)
+	}
+	return out.String(), diag.String()
+}
+
+func TestABadConfigurationStopsTheStart(t *testing.T) {
+	t.Parallel()
+	const faults = `the configuration is not right:
+  PORT must be a port, or an address and port such as 127.0.0.1:8787
+  ALLOWED_ORIGINS entry 1, "https://*.com": names under "com" are anybody's to register: put the * below one of your own, as in *.my-site.com
+  ALLOWED_ORIGINS entry 2, "https://docs.example.com/": drop "/" at its end: an origin has no path, query or fragment, nor a slash
+  CHATKIT_WORKFLOW_ID must be set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id
+`
+	bad := []string{"PORT=" + testKey, "ALLOWED_ORIGINS=https://*.com,https://docs.example.com/", "OPENAI_API_KEY=" + testKey}
+	t.Run("for a person", func(t *testing.T) {
+		t.Parallel()
+		stdout, stderr := fails(t, bad...)
+		if diff := cmp.Diff("docent: "+faults, stderr); stdout != "" || diff != "" {
+			t.Errorf("stdout %q, stderr (-want +got):\n%s", stdout, diff)
+		}
+	})
+	t.Run("on Cloud Run", func(t *testing.T) {
+		t.Parallel()
+		stdout, stderr := fails(t, append(bad, "K_SERVICE=docent")...)
+		if strings.Count(stdout, "\n") != 1 || !strings.Contains(stdout, `"severity":"ERROR"`) || !strings.Contains(stdout, "CHATKIT_WORKFLOW_ID must be set") || stderr != "" {
+			t.Errorf("stdout %q, stderr %q, want one record of severity ERROR", stdout, stderr)
+		}
+	})
+}
+
+func TestAPortInUseStopsTheStart(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, stderr := fails(t, "PORT="+l.Addr().String(), "ALLOWED_ORIGINS="+testOrigin, "OPENAI_API_KEY="+testKey, "CHATKIT_WORKFLOW_ID=wf_1")
+	want := "docent: something else listens on " + l.Addr().String() + " already: set PORT to another port\n"
+	if diff := cmp.Diff(want, stderr); diff != "" {
+		t.Errorf("stderr (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,263 @@
+package main_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// answers makes a fault of an answer.
+func answers(status int, body string, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}
+}
+
+// errorBody is an error in OpenAI's form, with things in it that must not get out.
+const errorBody = `{"error":{"message":"` + upstreamText + ` for ` + testKey + ` and sk-proj-abc***wxyz","type":"invalid_request_error","param":null,"code":"some_code"}}`
+
+// cut sends the beginning of an answer and closes the connection.
+func cut(beginning string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, buf, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		buf.WriteString(beginning)
+		buf.Flush()
+		if tcp, ok := conn.(*net.TCPConn); ok && beginning == "" {
+			tcp.SetLinger(0)
+		}
+		conn.Close()
+	}
+}
+
+// endless answers until the client has had enough.
+func endless(w http.ResponseWriter, _ *http.Request) {
+	for {
+		if _, err := io.WriteString(w, strings.Repeat(upstreamText, 1000)); err != nil {
+			return
+		}
+	}
+}
+
+func session(secret string, ttl time.Duration) string {
+	return fmt.Sprintf(`{"client_secret":%q,"expires_at":%d}`, secret, time.Now().Add(ttl).Unix())
+}
+
+func zipped(s string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	z.Write([]byte(s))
+	z.Close()
+	return b.String()
+}
+
+func TestUpstreamFaults(t *testing.T) {
+	t.Parallel()
+	elsewhere := make(chan string, 10) // Where a redirect would carry the key.
+	foreign := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		elsewhere <- r.Header.Get("Authorization")
+	})}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go foreign.Serve(l)
+	t.Cleanup(func() {
+		foreign.Close()
+		if len(elsewhere) > 0 {
+			t.Errorf("a redirect was followed, with Authorization %q", <-elsewhere)
+		}
+	})
+
+	thrice := func(h http.HandlerFunc) []http.HandlerFunc { return []http.HandlerFunc{h, h, h} }
+	once := func(h http.HandlerFunc) []http.HandlerFunc { return []http.HandlerFunc{h} }
+	tests := []struct {
+		name       string
+		faults     []http.HandlerFunc
+		status     int
+		code       string
+		retryAfter string
+		calls      int
+	}{
+		{"400", once(answers(400, errorBody)), 502, "upstream_rejected", "", 1},
+		{"401", once(answers(401, errorBody)), 502, "upstream_rejected", "", 1},
+		{"403", once(answers(403, errorBody)), 502, "upstream_rejected", "", 1},
+		{"404", once(answers(404, errorBody)), 503, "assistant_unavailable", "", 1},
+		{"410", once(answers(410, errorBody)), 503, "assistant_unavailable", "", 1},
+		{"422", once(answers(422, errorBody)), 502, "upstream_rejected", "", 1},
+		{"408", thrice(answers(408, errorBody)), 503, "upstream_busy", "5", 3},
+		{"409", thrice(answers(409, errorBody)), 503, "upstream_busy", "5", 3},
+		{"429", thrice(answers(429, errorBody)), 503, "upstream_busy", "5", 3},
+		{"429 once", once(answers(429, errorBody)), 200, "", "", 2},
+		{"429 with a Retry-After that fits", once(answers(429, errorBody, "Retry-After", "1")), 200, "", "", 2},
+		{"429 with a Retry-After that does not fit", once(answers(429, errorBody, "Retry-After", "20")), 503, "upstream_busy", "20", 1},
+		{"429 with a Retry-After of an hour", once(answers(429, errorBody, "Retry-After", "3600")), 503, "upstream_busy", "60", 1},
+		{"429 with a Retry-After in the past", once(answers(429, errorBody, "Retry-After", "Mon, 02 Jan 2006 15:04:05 GMT")), 200, "", "", 2},
+		{"429 with a Retry-After of garbage", thrice(answers(429, errorBody, "Retry-After", "-1e9, soon")), 503, "upstream_busy", "5", 3},
+		{"500", thrice(answers(500, errorBody)), 503, "upstream_busy", "5", 3},
+		{"500 twice", thrice(answers(500, errorBody))[:2], 200, "", "", 3},
+		{"503", thrice(answers(503, "<html>"+upstreamText)), 503, "upstream_busy", "5", 3},
+		{"reset after the request", thrice(cut("")), 503, "upstream_busy", "5", 3},
+		{"reset once", once(cut("")), 200, "", "", 2},
+		{"half a header", thrice(cut("HTTP/1.1 200 OK\r\nConte")), 503, "upstream_busy", "5", 3},
+		{"truncated", once(cut("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"client_secret\":\"ek_" + upstreamText)), 502, "upstream_rejected", "", 1},
+		{"HTML", once(answers(200, "<!doctype html><title>"+upstreamText)), 502, "upstream_rejected", "", 1},
+		{"nothing", once(answers(200, "")), 502, "upstream_rejected", "", 1},
+		{"204", once(answers(204, "")), 502, "upstream_rejected", "", 1},
+		{"null", once(answers(200, "null")), 502, "upstream_rejected", "", 1},
+		{"two values", once(answers(200, session("ek_1", time.Minute)+session("ek_2", time.Minute))), 502, "upstream_rejected", "", 1},
+		{"an empty secret", once(answers(200, session("", time.Minute))), 502, "upstream_rejected", "", 1},
+		{"no expiry", once(answers(200, `{"client_secret":"ek_`+upstreamText+`"}`)), 502, "upstream_rejected", "", 1},
+		{"expired", once(answers(200, session("ek_"+upstreamText, -time.Minute))), 502, "upstream_rejected", "", 1},
+		{"50 MB", once(answers(200, `{"client_secret":"ek_`+strings.Repeat("x", 50<<20)+`"}`)), 502, "upstream_rejected", "", 1},
+		{"a body without end", once(endless), 502, "upstream_rejected", "", 1},
+		{"an error without end", once(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			endless(w, r)
+		}), 502, "upstream_rejected", "", 1},
+		{"50 MB unzipped", once(answers(200, zipped(`{"client_secret":"ek_`+strings.Repeat("x", 50<<20)+`"}`), "Content-Encoding", "gzip")), 502, "upstream_rejected", "", 1},
+		{"redirect 302", once(answers(302, "", "Location", "http://"+l.Addr().String())), 502, "upstream_rejected", "", 1},
+		{"redirect 307", once(answers(307, "", "Location", "http://"+l.Addr().String())), 502, "upstream_rejected", "", 1},
+		{"redirect 308 to itself", once(answers(308, "", "Location", "/v1/chatkit/sessions")), 502, "upstream_rejected", "", 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := start(t)
+			d.openai.Fail(tt.faults...)
+			r := d.ask(t, http.MethodPost, sessionPath)
+			if r.StatusCode != tt.status || r.Code != tt.code || r.Header.Get("Retry-After") != tt.retryAfter || fmt.Sprint(r.RetryAfter) != max(tt.retryAfter, "0") {
+				t.Errorf("%d %s, Retry-After: %q, want %d %q, %q", r.StatusCode, r.body, r.Header.Get("Retry-After"), tt.status, tt.code, tt.retryAfter)
+			}
+			if n := len(d.openai.Keys()); n != tt.calls {
+				t.Errorf("OpenAI was called %d times, want %d", n, tt.calls)
+			}
+			if tt.status != 200 && r.Header.Get("RateLimit") != "" {
+				t.Error("an error other than 429 has RateLimit")
+			}
+			rec := d.records(t, 1)[0]
+			want := tt.code
+			if want == "" {
+				want = "granted"
+			}
+			if rec["outcome"] != want || rec["request_id"] != r.Header.Get("X-Request-Id") {
+				t.Errorf("record: %v, want outcome %s", rec, want)
+			}
+			if tt.status != 200 && rec["upstream"] == nil {
+				t.Errorf("the record does not say what OpenAI answered: %v", rec)
+			}
+		})
+	}
+}
+
+func TestUpstreamNeverAnswers(t *testing.T) {
+	t.Parallel()
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	tests := []struct {
+		name   string
+		faults []http.HandlerFunc
+		status int
+		code   string
+	}{
+		{"nothing at all", []http.HandlerFunc{hang}, 504, "upstream_timeout"},
+		{"half a body", []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, `{"client_secret":"`)
+			http.NewResponseController(w).Flush()
+			hang(w, r)
+		}}, 504, "upstream_timeout"},
+		{"503, then nothing", []http.HandlerFunc{answers(503, ""), hang}, 503, "upstream_busy"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := start(t, "REQUEST_TIMEOUT=2s")
+			d.openai.Fail(tt.faults...)
+			began := time.Now()
+			r := d.ask(t, http.MethodPost, sessionPath)
+			if r.StatusCode != tt.status || r.Code != tt.code {
+				t.Errorf("%d %s, want %d %s", r.StatusCode, r.body, tt.status, tt.code)
+			}
+			if took := time.Since(began); took < 1500*time.Millisecond || took > 4*time.Second {
+				t.Errorf("answered after %s, want 2s", took)
+			}
+		})
+	}
+}
+
+func TestUpstreamCannotBeReached(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close() // Nobody listens there now.
+	d := start(t, "OPENAI_BASE_URL=http://"+l.Addr().String())
+	if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 503 || r.Code != "upstream_busy" || r.Header.Get("Retry-After") != "5" {
+		t.Errorf("%d %v %s", r.StatusCode, r.Header, r.body)
+	}
+}
+
+func TestTheLogHasWhatOpenAISaid(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	d.openai.Fail(answers(401, errorBody, "X-Request-Id", "req_123"))
+	d.ask(t, http.MethodPost, sessionPath)
+	rec := d.records(t, 1)[0]
+	upstream, _ := rec["upstream"].(map[string]any)
+	want := map[string]string{
+		"error":      "OpenAI answered 401",
+		"request_id": "req_123",
+		"type":       "invalid_request_error",
+		"code":       "some_code",
+		"message":    upstreamText + " for [redacted] and [redacted]",
+	}
+	for k, v := range want {
+		if upstream[k] != v {
+			t.Errorf("upstream.%s = %v, want %q", k, upstream[k], v)
+		}
+	}
+	if rec["severity"] != "ERROR" {
+		t.Errorf("severity = %v, want ERROR", rec["severity"])
+	}
+}
+
+func TestTheLogHidesAKeyOfAnyForm(t *testing.T) {
+	t.Parallel()
+	const gatewayKey = "a.gateway's/credential"
+	d := start(t, "OPENAI_API_KEY="+gatewayKey)
+	d.openai.Fail(answers(401, `{"error":{"message":"no `+gatewayKey+` here"}}`))
+	d.ask(t, http.MethodPost, sessionPath)
+	d.records(t, 1)
+	if strings.Contains(d.output.String(), gatewayKey) {
+		t.Errorf("the log has the key:\n%s", d.output)
+	}
+}
+
+func TestABurstReusesConnections(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	var conns []string
+	for range 20 {
+		d.openai.Fail(func(w http.ResponseWriter, r *http.Request) {
+			conns = append(conns, r.RemoteAddr)
+			fmt.Fprint(w, session("ek_1", time.Minute))
+		})
+		d.ask(t, http.MethodPost, sessionPath, header("X-Forwarded-For", fmt.Sprintf("192.0.2.%d", len(conns))))
+	}
+	if n := len(slices.Compact(conns)); n != 1 {
+		t.Errorf("20 calls used %d connections, want 1", n)
+	}
+}

@@ -1,0 +1,99 @@
+package main_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestVisitorCookie(t *testing.T) {
+	t.Parallel()
+	d := start(t, "RATE_LIMIT_PER_MINUTE=1000")
+	// users returns OpenAI's users for the cookies that were sent in turn.
+	user := func(t *testing.T, cookies ...string) (string, *http.Cookie) {
+		t.Helper()
+		before := len(d.openai.Asked())
+		r := d.ask(t, http.MethodPost, sessionPath, func(r *http.Request) {
+			if len(cookies) > 0 {
+				r.Header.Set("Cookie", strings.Join(cookies, "; "))
+			}
+		})
+		if r.StatusCode != http.StatusOK || len(r.Cookies()) != 1 {
+			t.Fatalf("%d %s, cookies %v", r.StatusCode, r.body, r.Cookies())
+		}
+		return d.openai.Asked()[before].User, r.Cookies()[0]
+	}
+	first, cookie := user(t)
+	second, other := user(t)
+	if first == second {
+		t.Fatal("two visitors have one ID")
+	}
+	if len(first) < 22 || strings.Contains(first, ".") {
+		t.Errorf("ID %q is too guessable", first)
+	}
+	mine, theirs := cookie.Name+"="+cookie.Value, other.Name+"="+other.Value
+	swapped := "__session=" + second + "." + strings.SplitN(cookie.Value, ".", 2)[1]
+	tests := []struct {
+		name    string
+		cookies []string
+		want    string // "" for a new ID.
+	}{
+		{"sent back", []string{mine}, first},
+		{"behind the site's own of that name", []string{"__session=eyJhbGciOi.J9.abc", mine}, first},
+		{"the first of two that verify", []string{theirs, mine}, second},
+		{"forged", []string{"__session=" + first + ".AAAA"}, ""},
+		{"another visitor's ID with one's own signature", []string{swapped}, ""},
+		{"ID without a signature", []string{"__session=" + first}, ""},
+		{"empty signature", []string{"__session=" + first + "."}, ""},
+		{"empty", []string{"__session="}, ""},
+		{"a dot", []string{"__session=."}, ""},
+		{"under another name", []string{"session=" + cookie.Value}, ""},
+	}
+	for _, tt := range tests {
+		got, renewed := user(t, tt.cookies...)
+		if tt.want != "" && got != tt.want {
+			t.Errorf("%s: user %q, want %q", tt.name, got, tt.want)
+		}
+		if tt.want == "" && (got == first || got == second) {
+			t.Errorf("%s: trusted", tt.name)
+		}
+		if again, _ := user(t, renewed.Name+"="+renewed.Value); again != got {
+			t.Errorf("%s: the cookie that was set is for %q, not for %q", tt.name, again, got)
+		}
+	}
+}
+
+func TestCookieAttributes(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	lax := http.Cookie{Name: "__session", Path: "/api/chatkit", MaxAge: 2592000, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode}
+	none := lax
+	none.SameSite, none.Partitioned = http.SameSiteNoneMode, true
+	for site, want := range map[string]http.Cookie{"": lax, "same-origin": lax, "same-site": lax, "cross-site": none, "garbage": lax} {
+		t.Run(site, func(t *testing.T) {
+			t.Parallel()
+			r := d.ask(t, http.MethodPost, sessionPath, header("Sec-Fetch-Site", site))
+			if diff := cmp.Diff(&want, r.Cookies()[0], cmpopts.IgnoreFields(http.Cookie{}, "Value", "Raw")); diff != "" {
+				t.Errorf("cookie (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestVisitorsOutliveARestart(t *testing.T) {
+	t.Parallel()
+	a, b := start(t), start(t)
+	cookie := a.ask(t, http.MethodPost, sessionPath).Cookies()[0]
+	b.ask(t, http.MethodPost, sessionPath, func(r *http.Request) { r.AddCookie(cookie) })
+	if x, y := a.openai.Asked()[0].User, b.openai.Asked()[0].User; x != y {
+		t.Errorf("users %q and %q, want the same", x, y)
+	}
+	c := start(t, "IDENTITY_KEY=another-identity-key-for-tests-32-bytes-or-more")
+	c.ask(t, http.MethodPost, sessionPath, func(r *http.Request) { r.AddCookie(cookie) })
+	if x, y := a.openai.Asked()[0].User, c.openai.Asked()[0].User; x == y {
+		t.Error("a cookie signed with another key was trusted")
+	}
+}

@@ -1,0 +1,332 @@
+// Package config reads the environment, once, into one validated struct.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"docent/internal/origin"
+	"docent/internal/secrets"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Config is the whole configuration. The tags are the documentation's source:
+// env is the variable, envDefault its default, want what a right value looks
+// like. A variable that is set to nothing counts as not set.
+type Config struct {
+	// Port is a port to listen on, on all interfaces, or an address and port. 0
+	// picks a free port.
+	Port string `env:"PORT" envDefault:"8787" want:"a port, or an address and port such as 127.0.0.1:8787"`
+	// AllowedOrigins are the pages that may ask for sessions.
+	AllowedOrigins origin.List `env:"ALLOWED_ORIGINS" want:"set: the origins of your docs site, separated by commas, such as https://docs.example.com"`
+
+	// APIKey is OpenAI's.
+	APIKey secrets.Ref `env:"OPENAI_API_KEY" want:"set: an OpenAI API key, or a reference to one such as sm://openai-api-key"`
+	// WorkflowID names the workflow that answers.
+	WorkflowID secrets.Ref `env:"CHATKIT_WORKFLOW_ID" want:"set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id"`
+	// WorkflowVersion is the version to run, or empty for the latest deployed.
+	WorkflowVersion string `env:"CHATKIT_WORKFLOW_VERSION"`
+	// BaseURL is the API's, without a trailing slash.
+	BaseURL string `env:"OPENAI_BASE_URL" envDefault:"https://api.openai.com/v1" want:"an http or https URL without user, query or fragment"`
+	// SessionTTL is how long a session lives, or 0 for OpenAI's own 10 minutes.
+	SessionTTL time.Duration `env:"SESSION_TTL" want:"whole seconds from 1s to 10m"`
+	// SessionRequestsPerMinute is how many messages a minute a session takes, or
+	// nil for OpenAI's own 10.
+	SessionRequestsPerMinute *int `env:"SESSION_REQUESTS_PER_MINUTE" want:"a whole number from 1"`
+	// History gives a visitor OpenAI's history panel.
+	History bool `env:"CHATKIT_HISTORY" envDefault:"true" want:"true or false"`
+	// FileUpload lets a visitor upload files.
+	FileUpload bool `env:"CHATKIT_FILE_UPLOAD" envDefault:"false" want:"true or false"`
+
+	// RateLimit is how many sessions a minute one address may have.
+	RateLimit int `env:"RATE_LIMIT_PER_MINUTE" envDefault:"5" want:"a whole number from 1 to 1000000"`
+	// InstanceLimit is how many sessions a minute this instance mints.
+	InstanceLimit int `env:"RATE_LIMIT_INSTANCE_PER_MINUTE" envDefault:"600" want:"a whole number from 1 to 1000000"`
+	// Store is where buckets live: [Firestore] or [Memory].
+	Store string `env:"RATE_LIMIT_STORE" want:"firestore or memory"`
+	// OnStoreFailure is what happens while the store is out of order: [Local] or
+	// [Deny].
+	OnStoreFailure string `env:"RATE_LIMIT_ON_STORE_FAILURE" envDefault:"local" want:"local or deny"`
+
+	// Project is the Google Cloud project, or empty where the metadata server is
+	// to be asked.
+	Project string `env:"GOOGLE_CLOUD_PROJECT" want:"set outside Cloud Run: the ID of your Google Cloud project"`
+	// FirestoreDatabase and FirestoreCollection hold the buckets.
+	FirestoreDatabase   string `env:"FIRESTORE_DATABASE" envDefault:"(default)"`
+	FirestoreCollection string `env:"FIRESTORE_COLLECTION" envDefault:"rate_limits" want:"a collection's name without slashes"`
+	// FirestoreEmulator is where an emulator listens, if Firestore is one.
+	FirestoreEmulator string `env:"FIRESTORE_EMULATOR_HOST" want:"a host and port such as 127.0.0.1:8080"`
+	// SecretManagerEmulator is a plain gRPC endpoint without credentials.
+	SecretManagerEmulator string `env:"SECRET_MANAGER_EMULATOR_HOST" want:"a host and port such as 127.0.0.1:8081"`
+	// SecretsTTL is the age after which a latest secret is looked up again.
+	SecretsTTL time.Duration `env:"SECRETS_TTL" envDefault:"5m" want:"a duration of at least 1s"`
+
+	// TrustedProxies are the hops whose X-Forwarded-For entries are believed.
+	TrustedProxies Proxies `env:"TRUSTED_PROXIES" want:"CIDRs such as 10.0.0.0/8, cloud-run or firebase-hosting, separated by commas"`
+	// RequestTimeout is the whole budget of one request.
+	RequestTimeout time.Duration `env:"REQUEST_TIMEOUT" envDefault:"8s" want:"a duration from 1s to 60s"`
+	// IdentityKey is the secret behind visitor cookies and address hashes. It is
+	// zero where it is to be derived from the API key.
+	IdentityKey secrets.Ref `env:"IDENTITY_KEY" want:"a secret of 32 bytes or more, or a reference to one with its version such as sm://docent-identity-key#1"`
+
+	// LogLevel and LogFormat (json or text) shape the log.
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" want:"debug, info, warn or error"`
+	LogFormat string     `env:"LOG_FORMAT" want:"json or text"`
+
+	// OnCloudRun says that this is a Cloud Run service or job.
+	OnCloudRun bool `env:"-"`
+}
+
+// Values of Store and OnStoreFailure.
+const (
+	Firestore = "firestore"
+	Memory    = "memory"
+	Local     = "local"
+	Deny      = "deny"
+)
+
+// EmulatorProject is the project where the Firestore emulator is used and none
+// is named: any will do.
+const EmulatorProject = "docent-local"
+
+// MinIdentityKey is the length of an identity key in bytes: as many as the
+// hashes made with it have.
+const MinIdentityKey = 32
+
+// maxPerMinute bounds both rates.
+const maxPerMinute = 1_000_000
+
+// Fault is one thing that is wrong.
+type Fault struct{ Variable, Problem string }
+
+// Faults is the error for a bad configuration: everything that is wrong with
+// it, in the order of [Config]. It never holds a secret.
+type Faults []Fault
+
+func (f Faults) Error() string {
+	var b strings.Builder
+	b.WriteString("the configuration is not right:")
+	for _, fault := range f {
+		fmt.Fprintf(&b, "\n  %s %s", fault.Variable, fault.Problem)
+	}
+	return b.String()
+}
+
+// Load reads the variables of an environment. It returns [Faults] where they
+// are not right; the configuration's log settings can be used all the same.
+func Load(environment map[string]string) (Config, error) {
+	var c Config
+	faults := parse(&c, environment)
+	_, service := environment["K_SERVICE"]
+	_, job := environment["CLOUD_RUN_JOB"]
+	c.OnCloudRun = service || job
+	c.fillIn()
+	for _, variable := range c.invalid() {
+		if !faults.has(variable) {
+			faults = append(faults, Fault{variable, "must be " + want(variable)})
+		}
+	}
+	if len(faults) > 0 {
+		return c, faults.sorted()
+	}
+	return c, nil
+}
+
+// parse fills the struct. What the library says of a fault quotes the value,
+// which may be a secret in the wrong place, so only our parsers' words are kept.
+func parse(c *Config, environment map[string]string) Faults {
+	err := env.ParseWithOptions(c, env.Options{
+		Environment: environment,
+		FuncMap: map[reflect.Type]env.ParserFunc{
+			reflect.TypeFor[origin.List](): func(v string) (any, error) { return origin.Parse(v) },
+			reflect.TypeFor[slog.Level]():  parseLevel,
+		},
+	})
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return nil
+	}
+	var faults Faults
+	for _, err := range all.Errors {
+		var p env.ParseError
+		if !errors.As(err, &p) {
+			faults = append(faults, Fault{"environment", err.Error()})
+			continue
+		}
+		field, _ := reflect.TypeFor[Config]().FieldByName(p.Name)
+		variable := field.Tag.Get("env")
+		var joined interface{ Unwrap() []error }
+		switch {
+		case errors.As(p.Err, &joined):
+			for _, e := range joined.Unwrap() {
+				faults = append(faults, Fault{variable, e.Error()})
+			}
+		case field.Type == reflect.TypeFor[secrets.Ref]():
+			faults = append(faults, Fault{variable, p.Err.Error()})
+		default:
+			faults = append(faults, Fault{variable, "must be " + want(variable)})
+		}
+	}
+	return faults
+}
+
+func parseLevel(v string) (any, error) {
+	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		if strings.EqualFold(v, l.String()) {
+			return l, nil
+		}
+	}
+	return nil, errors.New("unknown level")
+}
+
+// fillIn sets the defaults that depend on where this runs.
+func (c *Config) fillIn() {
+	if c.Store == "" {
+		c.Store = Memory
+		if c.OnCloudRun || c.FirestoreEmulator != "" {
+			c.Store = Firestore
+		}
+	}
+	if c.LogFormat == "" {
+		c.LogFormat = "text"
+		if c.OnCloudRun {
+			c.LogFormat = "json"
+		}
+	}
+	if c.TrustedProxies == nil && c.OnCloudRun {
+		c.TrustedProxies = CloudRun()
+	}
+	if c.Project == "" && c.FirestoreEmulator != "" {
+		c.Project = EmulatorProject
+	}
+	c.BaseURL = strings.TrimRight(c.BaseURL, "/")
+}
+
+// invalid returns the variables whose values parse, but are not right.
+func (c *Config) invalid() []string {
+	var bad []string
+	check := func(variable string, ok bool) {
+		if !ok {
+			bad = append(bad, variable)
+		}
+	}
+	within := func(n, low, high int) bool { return low <= n && n <= high }
+	needsProject := c.Store == Firestore || c.APIKey.NeedsProject() || c.WorkflowID.NeedsProject() || c.IdentityKey.NeedsProject()
+
+	check("PORT", isListenAddress(c.Address()))
+	check("ALLOWED_ORIGINS", c.AllowedOrigins.String() != "")
+	check("OPENAI_API_KEY", !c.APIKey.IsZero())
+	check("CHATKIT_WORKFLOW_ID", !c.WorkflowID.IsZero())
+	check("OPENAI_BASE_URL", isBaseURL(c.BaseURL))
+	check("SESSION_TTL", c.SessionTTL == 0 || c.SessionTTL >= time.Second && c.SessionTTL <= 10*time.Minute && c.SessionTTL%time.Second == 0)
+	check("SESSION_REQUESTS_PER_MINUTE", c.SessionRequestsPerMinute == nil || *c.SessionRequestsPerMinute >= 1)
+	check("RATE_LIMIT_PER_MINUTE", within(c.RateLimit, 1, maxPerMinute))
+	check("RATE_LIMIT_INSTANCE_PER_MINUTE", within(c.InstanceLimit, 1, maxPerMinute))
+	check("RATE_LIMIT_STORE", c.Store == Firestore || c.Store == Memory)
+	check("RATE_LIMIT_ON_STORE_FAILURE", c.OnStoreFailure == Local || c.OnStoreFailure == Deny)
+	check("GOOGLE_CLOUD_PROJECT", c.Project != "" || c.OnCloudRun || !needsProject)
+	check("FIRESTORE_COLLECTION", !strings.Contains(c.FirestoreCollection, "/"))
+	check("FIRESTORE_EMULATOR_HOST", c.FirestoreEmulator == "" || isHostPort(c.FirestoreEmulator))
+	check("SECRET_MANAGER_EMULATOR_HOST", c.SecretManagerEmulator == "" || isHostPort(c.SecretManagerEmulator))
+	check("SECRETS_TTL", c.SecretsTTL >= time.Second)
+	check("REQUEST_TIMEOUT", c.RequestTimeout >= time.Second && c.RequestTimeout <= time.Minute)
+	check("IDENTITY_KEY", c.identityKeyOK())
+	check("LOG_FORMAT", c.LogFormat == "json" || c.LogFormat == "text")
+	return bad
+}
+
+// identityKeyOK reports whether cookies and buckets depend on a key that stays
+// the same: one that followed an API key through its rotations would forget
+// every visitor and every count, at another time on each instance.
+func (c *Config) identityKeyOK() bool {
+	if c.IdentityKey.IsZero() {
+		return c.Store == Memory || c.APIKey.Pinned()
+	}
+	literal, ok := c.IdentityKey.Literal()
+	return c.IdentityKey.Pinned() && (!ok || len(literal) >= MinIdentityKey)
+}
+
+// Address is what to listen on.
+func (c *Config) Address() string {
+	if strings.Contains(c.Port, ":") {
+		return c.Port
+	}
+	return ":" + c.Port
+}
+
+func isListenAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	_, notIP := netip.ParseAddr(host)
+	return err == nil && (host == "" || host == "localhost" || notIP == nil)
+}
+
+func isHostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil && host != ""
+}
+
+func isBaseURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" &&
+		u.User == nil && u.RawQuery == "" && !u.ForceQuery && !strings.Contains(s, "#")
+}
+
+// want returns what the value of a variable should look like.
+func want(variable string) string {
+	for field := range fields() {
+		if field.Tag.Get("env") == variable {
+			return field.Tag.Get("want")
+		}
+	}
+	return ""
+}
+
+func fields() func(yield func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		t := reflect.TypeFor[Config]()
+		for i := range t.NumField() {
+			if !yield(t.Field(i)) {
+				return
+			}
+		}
+	}
+}
+
+func (f Faults) has(variable string) bool {
+	for _, fault := range f {
+		if fault.Variable == variable {
+			return true
+		}
+	}
+	return false
+}
+
+// sorted returns the faults in the order of [Config].
+func (f Faults) sorted() Faults {
+	var s Faults
+	for field := range fields() {
+		for _, fault := range f {
+			if fault.Variable == field.Tag.Get("env") {
+				s = append(s, fault)
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,272 @@
+package config_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"docent/internal/config"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const key = "sk-test-0000000000000000"
+
+// valid returns the least environment, changed by name=value settings.
+func valid(settings ...string) map[string]string {
+	e := map[string]string{
+		"ALLOWED_ORIGINS":     "https://docs.example.com",
+		"OPENAI_API_KEY":      key,
+		"CHATKIT_WORKFLOW_ID": "wf_1",
+	}
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		e[name] = value
+	}
+	return e
+}
+
+func load(t *testing.T, settings ...string) config.Config {
+	t.Helper()
+	c, err := config.Load(valid(settings...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	type facts struct {
+		Address, BaseURL, Store, OnFailure, Format, Database, Collection, Project string
+		TTL, SecretsTTL, Timeout                                                  time.Duration
+		Limit, Ceiling                                                            int
+		History, Upload, OnCloudRun                                               bool
+		Level                                                                     slog.Level
+		Trusted                                                                   []string
+	}
+	local := facts{
+		Address: ":8787", BaseURL: "https://api.openai.com/v1", Store: "memory", OnFailure: "local", Format: "text",
+		Database: "(default)", Collection: "rate_limits", SecretsTTL: 5 * time.Minute, Timeout: 8 * time.Second,
+		Limit: 5, Ceiling: 600, History: true,
+	}
+	cloud := local
+	cloud.Store, cloud.Format, cloud.OnCloudRun, cloud.Trusted = "firestore", "json", true, []string{"169.254.0.0/16"}
+	emulator := local
+	emulator.Store, emulator.Project = "firestore", config.EmulatorProject
+	tests := []struct {
+		name     string
+		settings []string
+		want     facts
+	}{
+		{"local", nil, local},
+		{"set to nothing", []string{"PORT=", "LOG_LEVEL=", "RATE_LIMIT_STORE=", "TRUSTED_PROXIES=", "SESSION_TTL=", "IDENTITY_KEY="}, local},
+		{"Cloud Run service", []string{"K_SERVICE=docent"}, cloud},
+		{"Cloud Run job", []string{"CLOUD_RUN_JOB=check"}, cloud},
+		{"Firestore emulator", []string{"FIRESTORE_EMULATOR_HOST=127.0.0.1:8080"}, emulator},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := load(t, tt.settings...)
+			got := facts{
+				c.Address(), c.BaseURL, c.Store, c.OnStoreFailure, c.LogFormat, c.FirestoreDatabase, c.FirestoreCollection, c.Project,
+				c.SessionTTL, c.SecretsTTL, c.RequestTimeout, c.RateLimit, c.InstanceLimit, c.History, c.FileUpload, c.OnCloudRun, c.LogLevel, nil,
+			}
+			for _, p := range c.TrustedProxies {
+				got.Trusted = append(got.Trusted, p.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("configuration (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEveryFaultIsReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load(map[string]string{
+		"PORT":                           "99999",
+		"OPENAI_BASE_URL":                "https://user:hunter2@api.example.com",
+		"SESSION_TTL":                    "11m",
+		"SESSION_REQUESTS_PER_MINUTE":    "0",
+		"CHATKIT_HISTORY":                key,
+		"CHATKIT_FILE_UPLOAD":            "yes please",
+		"RATE_LIMIT_PER_MINUTE":          "0",
+		"RATE_LIMIT_INSTANCE_PER_MINUTE": "1000001",
+		"RATE_LIMIT_STORE":               "redis",
+		"RATE_LIMIT_ON_STORE_FAILURE":    "open",
+		"FIRESTORE_COLLECTION":           "a/b",
+		"FIRESTORE_EMULATOR_HOST":        "http://localhost:8080",
+		"SECRET_MANAGER_EMULATOR_HOST":   "localhost",
+		"SECRETS_TTL":                    "1ms",
+		"TRUSTED_PROXIES":                "cloud-run,10.0.0.1,0.0.0.0/0,::ffff:10.0.0.0/104," + key,
+		"REQUEST_TIMEOUT":                "8",
+		"IDENTITY_KEY":                   "too short",
+		"LOG_LEVEL":                      "loud",
+		"LOG_FORMAT":                     "xml",
+	})
+	const want = `the configuration is not right:
+  PORT must be a port, or an address and port such as 127.0.0.1:8787
+  ALLOWED_ORIGINS must be set: the origins of your docs site, separated by commas, such as https://docs.example.com
+  OPENAI_API_KEY must be set: an OpenAI API key, or a reference to one such as sm://openai-api-key
+  CHATKIT_WORKFLOW_ID must be set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id
+  OPENAI_BASE_URL must be an http or https URL without user, query or fragment
+  SESSION_TTL must be whole seconds from 1s to 10m
+  SESSION_REQUESTS_PER_MINUTE must be a whole number from 1
+  CHATKIT_HISTORY must be true or false
+  CHATKIT_FILE_UPLOAD must be true or false
+  RATE_LIMIT_PER_MINUTE must be a whole number from 1 to 1000000
+  RATE_LIMIT_INSTANCE_PER_MINUTE must be a whole number from 1 to 1000000
+  RATE_LIMIT_STORE must be firestore or memory
+  RATE_LIMIT_ON_STORE_FAILURE must be local or deny
+  FIRESTORE_COLLECTION must be a collection's name without slashes
+  FIRESTORE_EMULATOR_HOST must be a host and port such as 127.0.0.1:8080
+  SECRET_MANAGER_EMULATOR_HOST must be a host and port such as 127.0.0.1:8081
+  SECRETS_TTL must be a duration of at least 1s
+  TRUSTED_PROXIES entry 2 is an address, but must be a network: write 10.0.0.1/32
+  TRUSTED_PROXIES entry 3 trusts everybody, which makes no address a visitor's: name the networks of your proxies
+  TRUSTED_PROXIES entry 4 is IPv4-in-IPv6, which never matches: write it as IPv4
+  TRUSTED_PROXIES entry 5 is neither a CIDR such as 10.0.0.0/8, nor cloud-run, nor firebase-hosting
+  REQUEST_TIMEOUT must be a duration from 1s to 60s
+  IDENTITY_KEY must be a secret of 32 bytes or more, or a reference to one with its version such as sm://docent-identity-key#1
+  LOG_LEVEL must be debug, info, warn or error
+  LOG_FORMAT must be json or text`
+	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("k", 32)
+	tests := []struct {
+		name     string
+		settings []string
+		bad      string // The variable at fault, or "".
+	}{
+		{"free port", []string{"PORT=0"}, ""},
+		{"address and port", []string{"PORT=127.0.0.1:0"}, ""},
+		{"IPv6 address and port", []string{"PORT=[::1]:8787"}, ""},
+		{"host name for a port", []string{"PORT=docs.example.com:80"}, "PORT"},
+		{"negative port", []string{"PORT=-1"}, "PORT"},
+		{"several origins, one wrong", []string{"ALLOWED_ORIGINS=https://docs.example.com,https://*.com"}, "ALLOWED_ORIGINS"},
+		{"blank origins", []string{"ALLOWED_ORIGINS= "}, "ALLOWED_ORIGINS"},
+		{"trailing slash of the base", []string{"OPENAI_BASE_URL=http://127.0.0.1:1234/v1/"}, ""},
+		{"base without a scheme", []string{"OPENAI_BASE_URL=api.openai.com/v1"}, "OPENAI_BASE_URL"},
+		{"base with a query", []string{"OPENAI_BASE_URL=https://api.openai.com/v1?"}, "OPENAI_BASE_URL"},
+		{"shortest session", []string{"SESSION_TTL=1s"}, ""},
+		{"longest session", []string{"SESSION_TTL=10m"}, ""},
+		{"session of half seconds", []string{"SESSION_TTL=1500ms"}, "SESSION_TTL"},
+		{"session of no time", []string{"SESSION_TTL=-1s"}, "SESSION_TTL"},
+		{"most requests", []string{"RATE_LIMIT_PER_MINUTE=1000000"}, ""},
+		{"requests in words", []string{"RATE_LIMIT_PER_MINUTE=five"}, "RATE_LIMIT_PER_MINUTE"},
+		{"Firestore without a project", []string{"RATE_LIMIT_STORE=firestore"}, "GOOGLE_CLOUD_PROJECT"},
+		{"Firestore with a project", []string{"RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p"}, ""},
+		{"short reference without a project", []string{"OPENAI_API_KEY=sm://key"}, "GOOGLE_CLOUD_PROJECT"},
+		{"short reference on Cloud Run", []string{"OPENAI_API_KEY=sm://key", "K_SERVICE=docent", "IDENTITY_KEY=" + long}, ""},
+		{"longest budget", []string{"REQUEST_TIMEOUT=60s"}, ""},
+		{"budget too short", []string{"REQUEST_TIMEOUT=999ms"}, "REQUEST_TIMEOUT"},
+		{"budget too long", []string{"REQUEST_TIMEOUT=61s"}, "REQUEST_TIMEOUT"},
+		{"identity key", []string{"IDENTITY_KEY=" + long}, ""},
+		{"pinned identity key", []string{"IDENTITY_KEY=sm://p/id#1"}, ""},
+		{"latest identity key", []string{"IDENTITY_KEY=sm://p/id"}, "IDENTITY_KEY"},
+		{"no identity key, rotating API key, Firestore", []string{"OPENAI_API_KEY=sm://p/key", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p"}, "IDENTITY_KEY"},
+		{"no identity key, rotating API key, memory", []string{"OPENAI_API_KEY=sm://p/key"}, ""},
+		{"no identity key, pinned API key, Firestore", []string{"OPENAI_API_KEY=sm://p/key#2", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p"}, ""},
+		{"level in capitals", []string{"LOG_LEVEL=WARN"}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := config.Load(valid(tt.settings...))
+			var faults config.Faults
+			switch {
+			case tt.bad == "" && err != nil:
+				t.Error(err)
+			case tt.bad != "" && (!errors.As(err, &faults) || len(faults) != 1 || faults[0].Variable != tt.bad):
+				t.Errorf("%v, want one fault, of %s", err, tt.bad)
+			}
+		})
+	}
+}
+
+func TestTrustedProxies(t *testing.T) {
+	t.Parallel()
+	c := load(t, "TRUSTED_PROXIES= cloud-run, 10.1.2.3/8 ,firebase-hosting,2001:db8::/32")
+	want := append(append(append(config.CloudRun(), netip.MustParsePrefix("10.0.0.0/8")), config.FirebaseHosting()...), netip.MustParsePrefix("2001:db8::/32"))
+	if diff := cmp.Diff(want, c.TrustedProxies, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("trusted (-want +got):\n%s", diff)
+	}
+}
+
+func TestPrintingHidesSecrets(t *testing.T) {
+	t.Parallel()
+	identity := strings.Repeat("identity", 4)
+	c := load(t, "IDENTITY_KEY="+identity)
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "config", c)
+	for _, s := range []string{fmt.Sprintf("%v %+v %#v", c, c, c), log.String()} {
+		if strings.Contains(s, key) || strings.Contains(s, identity) {
+			t.Errorf("a secret shows in %s", s)
+		}
+	}
+}
+
+// row matches the beginning of a row of README's table: variable and default.
+var row = regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+)` \\| ([^|]*) \\|")
+
+func TestREADMEListsEveryVariable(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]string{}
+	for _, m := range row.FindAllStringSubmatch(string(readme), -1) {
+		documented[m[1]] = m[2]
+	}
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		name := field.Tag.Get("env")
+		if name == "-" {
+			continue
+		}
+		def, ok := documented[name]
+		if !ok {
+			t.Errorf("README does not list %s", name)
+		}
+		if d := field.Tag.Get("envDefault"); d != "" && def != "`"+d+"`" {
+			t.Errorf("README says that %s is %s by default, the code says `%s`", name, def, d)
+		}
+		delete(documented, name)
+	}
+	for name := range maps.Keys(documented) {
+		t.Errorf("README lists %s, which nothing reads", name)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("PORT", "8787")
+	f.Add("TRUSTED_PROXIES", "10.0.0.0/8,::/0")
+	f.Add("ALLOWED_ORIGINS", "https://*.a.example")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		_, err := config.Load(valid(name + "=" + value))
+		var faults config.Faults
+		if err != nil && !errors.As(err, &faults) {
+			t.Errorf("%s=%q: %v is no list of faults", name, value, err)
+		}
+		for _, fault := range faults {
+			if fault.Variable != name && fault.Variable != "GOOGLE_CLOUD_PROJECT" && fault.Variable != "IDENTITY_KEY" {
+				t.Errorf("%s=%q is blamed on %s", name, value, fault.Variable)
+			}
+		}
+	})
+}

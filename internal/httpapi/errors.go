@@ -1,0 +1,153 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"docent/internal/hosted"
+	"docent/internal/ratelimit"
+)
+
+// The codes that a page may rely on, and what each answers.
+const (
+	codeOriginNotAllowed     = "origin_not_allowed"
+	codeNotFound             = "not_found"
+	codeMethodNotAllowed     = "method_not_allowed"
+	codeClientAddressUnknown = "client_address_unknown"
+	codeRateLimited          = "rate_limited"
+	codeUpstreamRejected     = "upstream_rejected"
+	codeAssistantUnavailable = "assistant_unavailable"
+	codeUpstreamBusy         = "upstream_busy"
+	codeUpstreamTimeout      = "upstream_timeout"
+	codeLimiterUnavailable   = "limiter_unavailable"
+	codeOverCapacity         = "over_capacity"
+	codeClientGone           = "client_gone"
+	codeInternal             = "internal"
+)
+
+// statusClientGone is what nginx logs for a client that closed its request;
+// nobody reads it.
+const statusClientGone = 499
+
+// problem is what a code means on the outside, and how much it matters inside.
+type problem struct {
+	status  int
+	message string
+	level   slog.Level
+	// free says that causing it costs the visitor nothing and Docent no call,
+	// so that a flood of it must not become a flood in the log.
+	free bool
+}
+
+var problems = map[string]problem{
+	codeOriginNotAllowed:     {http.StatusForbidden, "This page is not allowed to use the assistant.", slog.LevelInfo, true},
+	codeNotFound:             {http.StatusNotFound, "There is nothing here.", slog.LevelDebug, true},
+	codeMethodNotAllowed:     {http.StatusMethodNotAllowed, "This method does not work here.", slog.LevelDebug, true},
+	codeClientAddressUnknown: {http.StatusBadRequest, "Your network address could not be determined.", slog.LevelWarn, true},
+	codeRateLimited:          {http.StatusTooManyRequests, "You have started many chats in a short time. Please try again in a moment.", slog.LevelInfo, false},
+	codeUpstreamRejected:     {http.StatusBadGateway, "The assistant could not be started.", slog.LevelError, false},
+	codeAssistantUnavailable: {http.StatusServiceUnavailable, "The assistant is not available.", slog.LevelError, false},
+	codeUpstreamBusy:         {http.StatusServiceUnavailable, "The assistant is busy. Please try again in a moment.", slog.LevelWarn, false},
+	codeUpstreamTimeout:      {http.StatusGatewayTimeout, "The assistant took too long to answer. Please try again.", slog.LevelWarn, false},
+	codeLimiterUnavailable:   {http.StatusServiceUnavailable, "The assistant is not available right now. Please try again later.", slog.LevelWarn, true},
+	codeOverCapacity:         {http.StatusServiceUnavailable, "Many people are using the assistant right now. Please try again in a moment.", slog.LevelWarn, true},
+	codeClientGone:           {statusClientGone, "The request was cancelled.", slog.LevelInfo, false},
+	codeInternal:             {http.StatusInternalServerError, "Something went wrong on our side.", slog.LevelError, false},
+}
+
+// failure is an error with a code for the page and a cause for the log.
+type failure struct {
+	code string
+	// retryAfter is told to the visitor where it is not 0.
+	retryAfter time.Duration
+	cause      error
+}
+
+func (f *failure) Error() string {
+	if f.cause == nil {
+		return f.code
+	}
+	return fmt.Sprintf("%s: %v", f.code, f.cause)
+}
+
+// failureOf gives every error its code. This is the one place where the leaves'
+// errors meet HTTP.
+func failureOf(err error) *failure {
+	var (
+		f        *failure
+		upstream *hosted.Error
+		over     *ratelimit.OverCapacityError
+	)
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.As(err, &upstream):
+		switch upstream.Kind {
+		case hosted.Unavailable:
+			return &failure{code: codeAssistantUnavailable, cause: err}
+		case hosted.Busy:
+			return &failure{code: codeUpstreamBusy, retryAfter: upstream.RetryAfter(), cause: err}
+		case hosted.Timeout:
+			return &failure{code: codeUpstreamTimeout, cause: err}
+		case hosted.Rejected:
+			return &failure{code: codeUpstreamRejected, cause: err}
+		}
+	case errors.As(err, &over):
+		return &failure{code: codeOverCapacity, retryAfter: over.RetryAfter, cause: err}
+	case errors.Is(err, ratelimit.ErrUnavailable), errors.Is(err, ratelimit.ErrFull):
+		return &failure{code: codeLimiterUnavailable, cause: err}
+	case errors.Is(err, context.Canceled):
+		return &failure{code: codeClientGone, cause: err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &failure{code: codeUpstreamTimeout, cause: err}
+	}
+	return &failure{code: codeInternal, cause: err}
+}
+
+// fail answers with an error. The cause goes to the log and nowhere else.
+func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+	f := failureOf(err)
+	rec := recordOf(r.Context())
+	rec.outcome, rec.cause = f.code, f.cause
+	if f.code == codeRateLimited {
+		rec.outcome = "limited"
+		setRateLimit(w.Header(), rec.decision)
+	}
+	body := struct {
+		Error      string `json:"error"`
+		Code       string `json:"code"`
+		RequestID  string `json:"request_id"`
+		RetryAfter int64  `json:"retry_after,omitempty"`
+	}{problems[f.code].message, f.code, rec.id, seconds(f.retryAfter)}
+	if body.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(body.RetryAfter, 10))
+	}
+	if err := a.writeJSON(w, problems[f.code].status, body); err != nil {
+		a.Log.Error("could not answer", "error", err)
+	}
+}
+
+// writeJSON encodes before it writes, so that a value that cannot be encoded
+// is still an error that can be answered.
+func (a *api) writeJSON(w http.ResponseWriter, status int, v any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encoding the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(buf.Len()))
+	w.WriteHeader(status)
+	if _, err := w.Write(buf.Bytes()); err != nil {
+		a.Log.Debug("the visitor left before the answer", "error", err)
+	}
+	return nil
+}

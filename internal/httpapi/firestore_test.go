@@ -1,0 +1,188 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"path"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+
+	"docent/internal/httpapi"
+	"docent/internal/ratelimit"
+	"docent/internal/testkit/testfirestore"
+)
+
+// calls counts a client's remote calls by their names.
+type calls struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (c *calls) add(method string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = map[string]int{}
+	}
+	c.n[path.Base(method)]++
+}
+
+// since returns the calls since it was last called.
+func (c *calls) since() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.n
+	c.n = nil
+	return n
+}
+
+func (c *calls) options() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			c.add(method)
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			c.add(method)
+			return open(ctx, desc, cc, method, opts...)
+		}),
+	}
+}
+
+// onFirestore is a change for serve: a limit of 5 in the emulator, and
+// addresses that requests choose.
+func onFirestore(t *testing.T, s func() *site, c *calls) func(*httpapi.Options) {
+	t.Helper()
+	store, err := ratelimit.OpenFirestore(t.Context(), ratelimit.FirestoreOptions{
+		Project: testfirestore.Project(), Database: "(default)", Collection: "rate_limits",
+		Emulator: testfirestore.Address(t), DialOptions: c.options(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	store.UseIDKey(bytes.Repeat([]byte("k"), 32))
+	return func(o *httpapi.Options) {
+		loopback(o)
+		o.Timeout = time.Minute
+		o.Limiter = ratelimit.New(ratelimit.Options{
+			Limit: 5, Ceiling: 1_000_000, Store: store, StoreTimeout: 30 * time.Second,
+			Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s().clock() },
+		})
+	}
+}
+
+func serveOnFirestore(t *testing.T) (*site, *calls) {
+	t.Helper()
+	var s *site
+	c := &calls{}
+	s = serve(t, onFirestore(t, func() *site { return s }, c))
+	return s, c
+}
+
+func (s *site) from(t *testing.T, address string) int {
+	t.Helper()
+	resp, _ := s.post(t, "X-Forwarded-For", address)
+	return resp.StatusCode
+}
+
+func TestRemoteCallsOfABucket(t *testing.T) {
+	t.Parallel()
+	s, c := serveOnFirestore(t)
+	transaction := map[string]int{"BeginTransaction": 1, "BatchGetDocuments": 1, "Commit": 1}
+	for i, want := range []map[string]int{{"Commit": 1}, transaction, transaction, transaction, transaction, nil} {
+		s.from(t, "192.0.2.1")
+		if diff := cmp.Diff(want, c.since()); diff != "" {
+			t.Errorf("calls of request %d (-want +got):\n%s", i+1, diff)
+		}
+	}
+	var wg sync.WaitGroup
+	for range 1000 {
+		wg.Go(func() {
+			if status := s.from(t, "192.0.2.1"); status != 429 {
+				t.Errorf("over the limit: %d", status)
+			}
+		})
+	}
+	wg.Wait()
+	if got := c.since(); got != nil {
+		t.Errorf("a thousand refusals cost %v, want no call", got)
+	}
+}
+
+func TestABurstCostsTwoTransactions(t *testing.T) {
+	t.Parallel()
+	s, c := serveOnFirestore(t)
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var wg sync.WaitGroup
+	for range 1000 {
+		wg.Go(func() {
+			status := s.from(t, "192.0.2.1")
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[status]++
+		})
+	}
+	wg.Wait()
+	if diff := cmp.Diff(map[int]int{200: 5, 429: 995}, statuses); diff != "" {
+		t.Errorf("statuses (-want +got):\n%s", diff)
+	}
+	if got := c.since(); got["Commit"] > 2 || got["BeginTransaction"] > 1 || got["Rollback"] > 0 {
+		t.Errorf("the burst cost %v, want two transactions at most", got)
+	}
+}
+
+func TestAddressesThatShareABucket(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, first, then string
+		want              int
+	}{
+		{"one /64", "2001:db8:1:1::1", "2001:db8:1:1:ffff::2", 429},
+		{"two /64s", "2001:db8:1:2::1", "2001:db8:1:3::1", 200},
+		{"IPv4-in-IPv6", "1.2.3.4", "::ffff:1.2.3.4", 429},
+	}
+	s, _ := serveOnFirestore(t)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for range 5 {
+				s.from(t, tt.first)
+			}
+			if got := s.from(t, tt.then); got != tt.want {
+				t.Errorf("%s after five of %s: %d, want %d", tt.then, tt.first, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestMinutesOfFirestore(t *testing.T) {
+	t.Parallel()
+	s, _ := serveOnFirestore(t)
+	for range 5 {
+		s.from(t, "192.0.2.1")
+	}
+	for _, tt := range []struct {
+		after      time.Duration
+		status     int
+		retryAfter string
+	}{
+		{0, 429, "60"},
+		{1500 * time.Millisecond, 429, "59"},
+		{59 * time.Second, 429, "1"},
+		{time.Minute - 1, 429, "1"},
+		{time.Minute, 200, ""},
+	} {
+		s.set(noon.Add(tt.after))
+		resp, _ := s.post(t, "X-Forwarded-For", "192.0.2.1")
+		if got := resp.Header.Get("Retry-After"); resp.StatusCode != tt.status || got != tt.retryAfter {
+			t.Errorf("after %s: %d, Retry-After %q, want %d, %q", tt.after, resp.StatusCode, got, tt.status, tt.retryAfter)
+		}
+	}
+}

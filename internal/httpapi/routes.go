@@ -1,0 +1,146 @@
+// Package httpapi is Docent over HTTP: the way of a request, from the log to
+// the answer, and the server that carries it.
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"docent/internal/hosted"
+	"docent/internal/ratelimit"
+	"docent/internal/visitor"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-chi/cors"
+)
+
+const (
+	sessionPath = "/api/chatkit/session"
+	healthPath  = "/health" // Not /healthz: Google's front end answers that itself.
+)
+
+// Origins decides which pages may ask for a session.
+type Origins interface {
+	Allows(origin string) bool
+}
+
+// Limiter decides how many sessions an address may have.
+type Limiter interface {
+	Take(ctx context.Context, addr netip.Addr) (ratelimit.Decision, error)
+}
+
+// Minter makes sessions.
+type Minter interface {
+	Mint(ctx context.Context, user string) (hosted.Session, error)
+}
+
+// Options are the parts that the routes connect.
+type Options struct {
+	Origins  Origins
+	Limiter  Limiter
+	Minter   Minter
+	Visitors *visitor.Signer
+	// TrustedProxies are the hops whose X-Forwarded-For entries are believed.
+	TrustedProxies []netip.Prefix
+	// FrontEnds are addresses of proxies that are not trusted but known: one of
+	// them as a visitor's address means that TRUSTED_PROXIES lacks something.
+	FrontEnds []netip.Prefix
+	// Timeout is the budget of one session request.
+	Timeout time.Duration
+	// Project is the Google Cloud project whose traces requests belong to, if any.
+	Project string
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+type api struct {
+	Options
+
+	routes chi.Routes
+	noise  noise
+	strays strays
+}
+
+// New returns the service's handler.
+func New(o Options) http.Handler {
+	a := &api{Options: o}
+	r := chi.NewRouter()
+	a.routes = r
+
+	r.Use(
+		a.logRequest,   // Outermost, so that it sees every answer and the whole time.
+		a.recoverPanic, // Inside the log, so that a panic is an outcome like others.
+		middleware.GetHead,
+	)
+	r.NotFound(a.handle(a.notFound))
+	r.MethodNotAllowed(a.handle(a.methodNotAllowed))
+	r.Get(healthPath, a.handle(a.health))
+
+	// The gate comes before CORS, whose library answers every preflight with
+	// 200, and before the limiter, so that a foreign page costs no store
+	// operation; the limiter comes before OpenAI, so that nobody over the limit
+	// costs money.
+	page := r.With(
+		a.guard(a.originAllowed), // 403
+		a.cors(),                 // A preflight ends here.
+	)
+	page.Options(sessionPath, a.handle(a.methodNotAllowed)) // An OPTIONS that is no preflight.
+	page.With(
+		a.budget,
+		a.clientAddress(),
+		a.guard(a.addressKnown), // 400
+		a.guard(a.withinLimit),  // 429
+	).Post(sessionPath, a.handle(a.mintSession)) // 200, 502, 503, 504
+	return r
+}
+
+// cors lets the pages that passed the origin gate read the answers.
+func (a *api) cors() func(http.Handler) http.Handler {
+	return cors.Handler(cors.Options{
+		AllowOriginFunc:  func(_ *http.Request, origin string) bool { return a.Origins.Allows(origin) },
+		AllowedMethods:   []string{http.MethodPost},
+		AllowedHeaders:   []string{"Content-Type"},
+		AllowCredentials: true,
+		ExposedHeaders: []string{
+			"Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Request-Id",
+		},
+		MaxAge: 7200, // Seconds: the most that Chromium honours.
+	})
+}
+
+// handler answers a request, or returns an error for [api.fail] to answer.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (a *api) handle(h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			a.fail(w, r, err)
+		}
+	}
+}
+
+// guard makes a middleware of a check: a request that fails it ends there.
+func (a *api) guard(check handler) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return a.handle(func(w http.ResponseWriter, r *http.Request) error {
+			if err := check(w, r); err != nil {
+				return err
+			}
+			next.ServeHTTP(w, r)
+			return nil
+		})
+	}
+}
+
+// budget ends whatever the request still waits for when its time is up.
+func (a *api) budget(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), a.Timeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}

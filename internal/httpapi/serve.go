@@ -1,0 +1,63 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// headerTimeout is how long a client may take to send its header block.
+	headerTimeout = 10 * time.Second
+	// maxHeader is the largest header block, with the request line.
+	maxHeader = 32 << 10
+	// headerSlop is what net/http lets a header block have beyond its setting.
+	headerSlop = 4 << 10
+	// idleTimeout is how long a connection is kept without a request.
+	idleTimeout = 2 * time.Minute
+	// drainTimeout is how long requests in flight may take to end after the
+	// signal to stop: Cloud Run kills the process after 10 s.
+	drainTimeout = 9 * time.Second
+)
+
+// Serve answers requests on l until ctx ends, then finishes those in flight
+// and returns nil. budget is the longest that an answer takes.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, budget time.Duration, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		// A body is not read, but a client that announces one and is slow to
+		// send it must go, too. The deadline also ends the watch for clients
+		// that leave, so it must not come before the answer.
+		ReadTimeout:    headerTimeout + budget,
+		WriteTimeout:   headerTimeout + budget,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeader - headerSlop,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// OPTIONS * is for the routes to refuse, like any other path.
+		DisableGeneralOptionsHandler: true,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	err := srv.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		log.Warn("requests were still in flight when the time to drain was over")
+		err = srv.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("stopping: %w", err)
+	}
+	return nil
+}

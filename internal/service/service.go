@@ -1,0 +1,286 @@
+// Package service makes a running Docent of a configuration. The service and
+// the demo differ only in what they put around it.
+package service
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"cloud.google.com/go/compute/metadata"
+	"golang.org/x/sync/errgroup"
+
+	"docent/internal/config"
+	"docent/internal/hosted"
+	"docent/internal/httpapi"
+	"docent/internal/ratelimit"
+	"docent/internal/secrets"
+	"docent/internal/visitor"
+)
+
+// Process is what surrounds the service.
+type Process struct {
+	Environment    map[string]string
+	Stdout, Stderr io.Writer
+	// Front wraps the service's handler, if set.
+	Front func(http.Handler) http.Handler
+	// Listening is called with the address as soon as the port is open, if set.
+	Listening func(net.Addr)
+	// Now is the clock, or nil for the real one.
+	Now func() time.Time
+}
+
+// OS returns the real surroundings.
+func OS() Process {
+	environment := map[string]string{}
+	for _, entry := range os.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		environment[name] = value
+	}
+	return Process{Environment: environment, Stdout: os.Stdout, Stderr: os.Stderr}
+}
+
+// Run serves until ctx ends and what was in flight then is answered. It has
+// reported the error that it returns.
+func Run(ctx context.Context, p Process) error {
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	c, err := config.Load(p.Environment)
+	log := httpapi.NewLogger(p.Stdout, c.LogFormat, c.LogLevel)
+	if err == nil {
+		err = run(ctx, p, c, log)
+	}
+	switch {
+	case err == nil:
+	case c.LogFormat == "json":
+		log.Error("docent: " + err.Error())
+	default:
+		fmt.Fprintln(p.Stderr, "docent:", err)
+	}
+	return err
+}
+
+func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) error {
+	if c.Project == "" && c.OnCloudRun {
+		project, err := metadata.ProjectIDWithContext(ctx)
+		if err != nil {
+			return fmt.Errorf("asking the metadata server for the project (or set GOOGLE_CLOUD_PROJECT): %w", err)
+		}
+		c.Project = project
+	}
+	parts, err := openParts(ctx, c, log, p.Now)
+	if err != nil {
+		return err
+	}
+	defer parts.close(log)
+	handler, err := parts.connect(c, log, p.Now)
+	if err != nil {
+		return err
+	}
+	if p.Front != nil {
+		handler = p.Front(handler)
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Address())
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("something else listens on %s already: set PORT to another port", c.Address())
+	}
+	if err != nil {
+		return fmt.Errorf("opening the port: %w", err)
+	}
+	if p.Listening != nil {
+		p.Listening(l.Addr())
+	}
+	log.Info("listening", "address", l.Addr().String(), "store", c.Store, "origins", c.AllowedOrigins.String())
+	if err := httpapi.Serve(ctx, l, handler, c.RequestTimeout, log); err != nil {
+		return err //nolint:wrapcheck // It says what was being done.
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// warmTimeout bounds the read that opens the connection to Firestore at start.
+const warmTimeout = 2 * time.Second
+
+// parts are what has to be opened before the first request and closed after
+// the last.
+type parts struct {
+	apiKey, workflowID, identityKey secrets.Value
+
+	secrets *secrets.Source
+	store   *ratelimit.Firestore // Nil where memory is the store.
+	cold    error                // Why the store could not be warmed.
+	minter  *hosted.Client
+}
+
+// openParts opens what the service needs from outside, all at once: nobody
+// waits for one round trip after the other. Secrets stop a start, a store that
+// does not answer must not.
+func openParts(ctx context.Context, c config.Config, log *slog.Logger, now func() time.Time) (*parts, error) {
+	p := &parts{}
+	var openings errgroup.Group
+	openings.Go(func() error { return p.openSecrets(ctx, c, log, now) })
+	if c.Store == config.Firestore {
+		openings.Go(func() error { return p.openStore(ctx, c) })
+	}
+	if err := openings.Wait(); err != nil {
+		p.close(log)
+		return nil, err //nolint:wrapcheck // It is one of the two's.
+	}
+	return p, nil
+}
+
+func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logger, now func() time.Time) (err error) {
+	o := secrets.Options{TTL: c.SecretsTTL, EmulatorHost: c.SecretManagerEmulator, Log: log, Now: now}
+	if c.OnCloudRun {
+		o.ServiceAccount = func(ctx context.Context) (string, error) { return metadata.EmailWithContext(ctx, "default") }
+	}
+	p.secrets, err = secrets.Open(ctx, o,
+		secrets.Want{Variable: "OPENAI_API_KEY", Ref: c.APIKey.WithProject(c.Project), Into: &p.apiKey},
+		secrets.Want{Variable: "CHATKIT_WORKFLOW_ID", Ref: c.WorkflowID.WithProject(c.Project), Into: &p.workflowID},
+		secrets.Want{Variable: "IDENTITY_KEY", Ref: c.IdentityKey.WithProject(c.Project), Into: &p.identityKey},
+	)
+	if err != nil {
+		return fmt.Errorf("secrets could not be read:\n%w", err)
+	}
+	return nil
+}
+
+func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
+	p.store, err = ratelimit.OpenFirestore(ctx, ratelimit.FirestoreOptions{
+		Project:    c.Project,
+		Database:   c.FirestoreDatabase,
+		Collection: c.FirestoreCollection,
+		Emulator:   c.FirestoreEmulator,
+	})
+	if err != nil {
+		return fmt.Errorf("the rate limit's store could not be opened: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
+	defer cancel()
+	p.cold = p.store.Warm(ctx)
+	return nil
+}
+
+func (p *parts) close(log *slog.Logger) {
+	var errs []error
+	if p.minter != nil {
+		p.minter.Close()
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	if p.secrets != nil {
+		errs = append(errs, p.secrets.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		log.Warn("closing", "error", err)
+	}
+}
+
+// connect makes the routes of the parts.
+func (p *parts) connect(c config.Config, log *slog.Logger, now func() time.Time) (http.Handler, error) {
+	identity, err := p.identity()
+	if err != nil {
+		return nil, err
+	}
+	visitorKey, err := subkey(identity, "visitor IDs")
+	if err != nil {
+		return nil, err
+	}
+	bucketKey, err := subkey(identity, "bucket IDs")
+	if err != nil {
+		return nil, err
+	}
+	p.minter = hosted.New(hosted.Options{
+		BaseURL:           c.BaseURL,
+		APIKey:            p.apiKey,
+		WorkflowID:        p.workflowID,
+		WorkflowVersion:   c.WorkflowVersion,
+		SessionTTL:        c.SessionTTL,
+		RequestsPerMinute: c.SessionRequestsPerMinute,
+		History:           c.History,
+		FileUpload:        c.FileUpload,
+		Now:               now,
+	})
+	return httpapi.New(httpapi.Options{
+		Origins:        c.AllowedOrigins,
+		Limiter:        p.limiter(c, bucketKey, log, now),
+		Minter:         p.minter,
+		Visitors:       visitor.NewSigner(visitorKey),
+		TrustedProxies: c.TrustedProxies,
+		FrontEnds:      untrusted(config.FirebaseHosting(), c.TrustedProxies),
+		Timeout:        c.RequestTimeout,
+		Project:        c.Project,
+		Log:            log,
+		Now:            now,
+	}), nil
+}
+
+func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger, now func() time.Time) *ratelimit.Limiter {
+	o := ratelimit.Options{
+		Limit:        c.RateLimit,
+		Ceiling:      c.InstanceLimit,
+		Deny:         c.OnStoreFailure == config.Deny,
+		StoreTimeout: min(ratelimit.StoreTimeout, c.RequestTimeout/2), // The rest is OpenAI's.
+		Log:          log,
+		Now:          now,
+	}
+	if p.store != nil {
+		p.store.UseIDKey(bucketKey)
+		o.Store = p.store
+	}
+	l := ratelimit.New(o)
+	if p.cold != nil {
+		l.StoreFailed(p.cold)
+	}
+	return l
+}
+
+// identity returns the secret behind visitor IDs and bucket names. The
+// configuration has seen to it that deriving it is safe where it is not set.
+func (p *parts) identity() ([]byte, error) {
+	key := []byte(p.identityKey.Get())
+	switch {
+	case len(key) == 0:
+		return subkey([]byte(p.apiKey.Get()), "identity key")
+	case len(key) < config.MinIdentityKey:
+		return nil, fmt.Errorf("IDENTITY_KEY has %d bytes and must have %d or more: store a longer one, as from `openssl rand -base64 32`", len(key), config.MinIdentityKey)
+	}
+	return key, nil
+}
+
+// subkey derives a key for one purpose from a secret, by HKDF with SHA-256.
+func subkey(secret []byte, purpose string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, "docent: "+purpose, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("deriving the key for %s: %w", purpose, err)
+	}
+	return key, nil
+}
+
+// untrusted returns those of the front ends that are not trusted.
+func untrusted(frontEnds, trusted []netip.Prefix) []netip.Prefix {
+	var rest []netip.Prefix
+	for _, f := range frontEnds {
+		covered := false
+		for _, t := range trusted {
+			covered = covered || t.Contains(f.Addr()) && t.Bits() <= f.Bits()
+		}
+		if !covered {
+			rest = append(rest, f)
+		}
+	}
+	return rest
+}
