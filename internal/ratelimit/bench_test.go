@@ -34,8 +34,13 @@ func BenchmarkTake(b *testing.B) {
 	}
 	for _, s := range stores {
 		b.Run("admitted/"+s.name, func(b *testing.B) {
-			l := limiter(func(o *ratelimit.Options) { o.Store, o.Ceiling, o.Now = s.open(b), 1<<30, time.Now })
-			measure(b, l, true, nth)
+			var n uint32
+			l := limiter(func(o *ratelimit.Options) {
+				o.Store, o.Ceiling = s.open(b), 1<<30
+				// Another minute when this one's addresses are used up.
+				o.Now = func() time.Time { return noon.Add(time.Duration(n/ratelimit.Capacity) * time.Minute) }
+			})
+			measure(b, l, true, func() netip.Addr { n++; return nth(n) })
 		})
 		b.Run("refused/"+s.name, func(b *testing.B) {
 			l := limiter(func(o *ratelimit.Options) { o.Store = s.open(b) })
@@ -44,20 +49,19 @@ func BenchmarkTake(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			measure(b, l, false, func(uint32) netip.Addr { return nth(0) })
+			measure(b, l, false, func() netip.Addr { return nth(0) })
 		})
 	}
 }
 
-func measure(b *testing.B, l *ratelimit.Limiter, granted bool, addr func(n uint32) netip.Addr) {
+func measure(b *testing.B, l *ratelimit.Limiter, granted bool, addr func() netip.Addr) {
 	b.Helper()
 	b.ReportAllocs()
 	var took []time.Duration
-	var n uint32
 	for b.Loop() {
-		n++
+		from := addr()
 		began := time.Now()
-		d, err := l.Take(b.Context(), addr(n))
+		d, err := l.Take(b.Context(), from)
 		took = append(took, time.Since(began))
 		if err != nil || d.Granted != granted {
 			b.Fatal(d, err)
