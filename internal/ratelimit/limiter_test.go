@@ -194,6 +194,29 @@ func TestCeiling(t *testing.T) {
 	}
 }
 
+func TestRefusalsOfTheStoreDoNotUseUpTheCeiling(t *testing.T) {
+	t.Parallel()
+	full := true
+	l := limiter(func(o *ratelimit.Options) {
+		o.Ceiling = 1
+		o.Store = store(func(_ context.Context, _ ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+			if full {
+				return ratelimit.Grant{Before: ask.Limit}, nil // Other instances were faster.
+			}
+			return ratelimit.Grant{N: 1}, nil
+		})
+	})
+	for n := range uint32(3) {
+		if d := take(t, l, nth(n).String()); d.Granted {
+			t.Error("granted from a full bucket")
+		}
+	}
+	full = false
+	if d := take(t, l, "192.0.2.1"); !d.Granted {
+		t.Error("refused although the ceiling was not reached")
+	}
+}
+
 // store is a store whose answers the test gives.
 type store func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error)
 
@@ -306,6 +329,8 @@ type outage struct {
 
 	down   error
 	hang   bool
+	slow   ratelimit.Key // Whoever this is gets held's answers.
+	held   chan error
 	memory *ratelimit.Memory
 	log    strings.Builder
 	start  time.Time
@@ -323,6 +348,9 @@ func newOutage(deny bool) *outage {
 			return a
 		}}))
 		opt.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+			if b.Key == o.slow {
+				return ratelimit.Grant{}, <-o.held
+			}
 			if o.hang {
 				<-ctx.Done()
 				return ratelimit.Grant{}, ctx.Err()
@@ -409,6 +437,28 @@ func TestNobodyWaitsForAHangingStoreTwice(t *testing.T) {
 			t.Errorf("%d lines in the log, want 1:\n%s", n, o.log.String())
 		}
 		time.Sleep(ratelimit.StoreTimeout) // The last probe ends.
+	})
+}
+
+func TestAFailureFromBeforeTheOutageEndedIsOldNews(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(false)
+		slow := netip.MustParseAddr("192.0.2.99")
+		o.slow, o.held = ratelimit.KeyOf(slow), make(chan error)
+		go o.Take(t.Context(), slow)
+		synctest.Wait() // Its call is under way.
+		o.down = errors.New("connection refused")
+		o.granted(t, 1)
+		o.down = nil
+		time.Sleep(2 * time.Second)
+		o.granted(t, 1)
+		synctest.Wait() // The probe has found the store well.
+		o.held <- errors.New("connection reset")
+		synctest.Wait()
+		if n := strings.Count(o.log.String(), "failed"); n != 1 {
+			t.Errorf("%d failures in the log, want 1:\n%s", n, o.log.String())
+		}
 	})
 }
 
