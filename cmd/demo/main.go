@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -42,8 +41,12 @@ func run(ctx context.Context, p service.Process) error {
 		"PORT":            "127.0.0.1:8787",
 		"ALLOWED_ORIGINS": "http://localhost:*,http://127.0.0.1:*",
 	}
-	maps.Copy(environment, p.Environment)
-	if port := environment["PORT"]; port != "" && !strings.Contains(port, ":") {
+	for name, value := range p.Environment {
+		if value != "" { // Set to nothing counts as not set.
+			environment[name] = value
+		}
+	}
+	if port := environment["PORT"]; !strings.Contains(port, ":") {
 		environment["PORT"] = "127.0.0.1:" + port // A demo is nobody else's business.
 	}
 	backend := "the real OpenAI, with your OPENAI_API_KEY and CHATKIT_WORKFLOW_ID"

@@ -1,17 +1,21 @@
 package main_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"docent/internal/testkit/testfirestore"
 )
@@ -56,7 +60,7 @@ func TestFirestoreHoldsTheLimitExactly(t *testing.T) {
 	for _, instances := range []int{1, 3} {
 		t.Run(fmt.Sprint(instances, " instances"), func(t *testing.T) {
 			t.Parallel()
-			env := []string{"FIRESTORE_EMULATOR_HOST=" + testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT=" + testfirestore.Project(), "REQUEST_TIMEOUT=20s"}
+			env := []string{"FIRESTORE_EMULATOR_HOST=" + testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT=" + testfirestore.Project()}
 			var all []*docent
 			for range instances {
 				all = append(all, start(t, env...))
@@ -132,21 +136,62 @@ func TestTheStoreIsKilledAndComesBack(t *testing.T) {
 	}
 }
 
-// brokenFirestore is a gRPC server that answers every call with an error, or
-// never with nil.
-func brokenFirestore(t *testing.T, err error) (address string) {
-	t.Helper()
-	l, e := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if e != nil {
-		t.Fatal(e)
+// faultyFirestore is a Firestore that answers a read, as at a start, and the
+// first write if it is well for that long; every other call gets the error, or
+// no answer if that is nil.
+type faultyFirestore struct {
+	firestorepb.UnimplementedFirestoreServer
+
+	err  error
+	well atomic.Bool
+}
+
+func (f *faultyFirestore) fault(ctx context.Context) error {
+	if f.err == nil {
+		<-ctx.Done()
+		return status.FromContextError(ctx.Err()).Err()
 	}
-	srv := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		if err == nil {
-			<-stream.Context().Done()
-			return status.FromContextError(stream.Context().Err()).Err()
+	return f.err
+}
+
+func (f *faultyFirestore) BatchGetDocuments(r *firestorepb.BatchGetDocumentsRequest, stream firestorepb.Firestore_BatchGetDocumentsServer) error {
+	if !f.well.Load() {
+		return f.fault(stream.Context())
+	}
+	for _, doc := range r.GetDocuments() {
+		if err := stream.Send(&firestorepb.BatchGetDocumentsResponse{
+			Result:   &firestorepb.BatchGetDocumentsResponse_Missing{Missing: doc},
+			ReadTime: timestamppb.Now(),
+		}); err != nil {
+			return err
 		}
-		return err
-	}))
+	}
+	return nil
+}
+
+func (f *faultyFirestore) BeginTransaction(ctx context.Context, _ *firestorepb.BeginTransactionRequest) (*firestorepb.BeginTransactionResponse, error) {
+	return nil, f.fault(ctx)
+}
+
+func (f *faultyFirestore) Commit(ctx context.Context, _ *firestorepb.CommitRequest) (*firestorepb.CommitResponse, error) {
+	if !f.well.CompareAndSwap(true, false) {
+		return nil, f.fault(ctx)
+	}
+	return &firestorepb.CommitResponse{
+		CommitTime:   timestamppb.Now(),
+		WriteResults: []*firestorepb.WriteResult{{UpdateTime: timestamppb.Now()}},
+	}, nil
+}
+
+// serve returns the address to configure as an emulator's.
+func (f *faultyFirestore) serve(t *testing.T) (address string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer()
+	firestorepb.RegisterFirestoreServer(srv, f)
 	go srv.Serve(l)
 	t.Cleanup(srv.Stop)
 	return l.Addr().String()
@@ -166,20 +211,29 @@ func TestStoreFaults(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for mode, want := range map[string]int{"local": 200, "deny": 503} {
-			t.Run(tt.name+" "+mode, func(t *testing.T) {
-				t.Parallel()
-				d := start(t, "FIRESTORE_EMULATOR_HOST="+brokenFirestore(t, tt.err), "RATE_LIMIT_ON_STORE_FAILURE="+mode)
-				for range 3 {
-					r := d.ask(t, http.MethodPost, sessionPath)
-					if r.StatusCode != want || want == 503 && r.Code != "limiter_unavailable" {
-						t.Errorf("%d %s, want %d", r.StatusCode, r.body, want)
+			for _, well := range []bool{true, false} { // Until the second visitor, or not even at the start.
+				t.Run(fmt.Sprintf("%s %s well=%v", tt.name, mode, well), func(t *testing.T) {
+					t.Parallel()
+					f := &faultyFirestore{err: tt.err}
+					f.well.Store(well)
+					d := start(t, "FIRESTORE_EMULATOR_HOST="+f.serve(t), "RATE_LIMIT_ON_STORE_FAILURE="+mode)
+					if well {
+						if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 200 {
+							t.Errorf("before the fault: %d %s", r.StatusCode, r.body)
+						}
 					}
-				}
-				written := d.output.String()
-				if strings.Count(written, failed) != 1 || !strings.Contains(written, tt.log) {
-					t.Errorf("the log does not say once %q:\n%s", tt.log, written)
-				}
-			})
+					for range 3 {
+						r := d.ask(t, http.MethodPost, sessionPath)
+						if r.StatusCode != want || want == 503 && r.Code != "limiter_unavailable" {
+							t.Errorf("%d %s, want %d", r.StatusCode, r.body, want)
+						}
+					}
+					written := d.output.String()
+					if strings.Count(written, failed) != 1 || !strings.Contains(written, tt.log) {
+						t.Errorf("the log does not say once %q:\n%s", tt.log, written)
+					}
+				})
+			}
 		}
 	}
 }

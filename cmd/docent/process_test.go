@@ -143,9 +143,10 @@ func start(t *testing.T, environment ...string) *docent {
 	return d
 }
 
-// secret matches what must never be in a process's output. Client secrets are
-// the stand-in's.
-var secret = regexp.MustCompile(regexp.QuoteMeta(testKey) + `|` + testIdentity + `|ek_\w|__session`)
+// secret matches what must never be in a process's output: keys, client
+// secrets, cookies, queries, and the addresses that the tests come from.
+var secret = regexp.MustCompile(regexp.QuoteMeta(testKey) + `|` + testIdentity + `|ek_\w|__session|query=|` +
+	`\b(100\.\d+\.\d+\.\d+|192\.0\.2\.\d+|198\.(18|51)\.\d+\.\d+|66\.102\.|2001:db8)`)
 
 func (d *docent) stop(t *testing.T) {
 	t.Helper()
@@ -191,6 +192,9 @@ func (d *docent) ask(t *testing.T, method, path string, change ...func(*http.Req
 	}
 	req.Header.Set("Origin", testOrigin)
 	req.Header.Set("X-Forwarded-For", address(t))
+	if path == sessionPath {
+		req.URL.RawQuery = "query=secret"
+	}
 	for _, c := range change {
 		c(req)
 	}

@@ -260,6 +260,15 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
+func TestAFrontEndThatIsNotTrustedIsNoticed(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	d.ask(t, http.MethodPost, sessionPath, header("X-Forwarded-For", "192.0.2.1, 66.102.1.1"))
+	if !strings.Contains(d.output.String(), "add firebase-hosting to TRUSTED_PROXIES") {
+		t.Errorf("the log says nothing of it:\n%s", d.output)
+	}
+}
+
 func TestWithoutTrustedProxiesForwardedForIsIgnored(t *testing.T) {
 	t.Parallel()
 	d := start(t, "TRUSTED_PROXIES=", "RATE_LIMIT_PER_MINUTE=2")
@@ -358,6 +367,18 @@ func TestABodyIsNotRead(t *testing.T) {
 			t.Errorf("%d %s", r.StatusCode, r.body)
 		}
 	})
+	t.Run("100 kB announced, none sent, by a page that is not allowed", func(t *testing.T) {
+		t.Parallel()
+		if r := d.raw(t, "POST "+sessionPath+" HTTP/1.1\r\nHost: docent\r\nContent-Length: 100000\r\n\r\n"); r.StatusCode != http.StatusForbidden {
+			t.Errorf("%d %s", r.StatusCode, r.body)
+		}
+	})
+	t.Run("chunks announced, none sent", func(t *testing.T) {
+		t.Parallel()
+		if r := d.raw(t, head+"Transfer-Encoding: chunked\r\n\r\n"); r.StatusCode != http.StatusOK {
+			t.Errorf("%d %s", r.StatusCode, r.body)
+		}
+	})
 	t.Run("10 MB sent", func(t *testing.T) {
 		t.Parallel()
 		r := d.ask(t, http.MethodPost, sessionPath, func(r *http.Request) {
@@ -377,6 +398,9 @@ func TestABodyIsNotRead(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() {
+		if n := len(d.openai.Asked()); n != 4 {
+			t.Errorf("%d sessions, want 4", n)
+		}
 		for _, a := range d.openai.Asked() {
 			if a.User == "mallory" {
 				t.Error("the page chose the user")
@@ -465,6 +489,48 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	d.exited <- err
 	if err != nil {
 		t.Errorf("exit: %v", err)
+	}
+}
+
+func TestStopDoesNotWaitForABodyThatNeverComes(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	d.raw(t, "POST /nowhere HTTP/1.1\r\nHost: docent\r\nContent-Length: 1000\r\n\r\n")
+	began := time.Now()
+	d.stop(t)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s to stop", took)
+	}
+}
+
+func TestStopGivesUpBeforeItIsKilled(t *testing.T) {
+	t.Parallel()
+	d := start(t, "REQUEST_TIMEOUT=60s")
+	asked := make(chan struct{})
+	d.openai.Fail(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		close(asked)
+		<-r.Context().Done()
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+sessionPath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Origin", testOrigin)
+	req.Header.Set("X-Forwarded-For", "192.0.2.1")
+	go func() {
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-asked
+	began := time.Now()
+	d.stop(t)
+	if took := time.Since(began); took < 8*time.Second || took > 10*time.Second {
+		t.Errorf("it stopped after %s, want 9s", took)
+	}
+	if !strings.Contains(d.output.String(), "still in flight") {
+		t.Errorf("the log does not say that requests were cut off:\n%s", d.output)
 	}
 }
 

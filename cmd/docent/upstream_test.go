@@ -3,14 +3,21 @@ package main_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"slices"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"docent/internal/testkit"
 )
 
 // answers makes a fault of an answer.
@@ -105,6 +112,9 @@ func TestUpstreamFaults(t *testing.T) {
 		{"429 with a Retry-After that fits", once(answers(429, errorBody, "Retry-After", "1")), 200, "", "", 2},
 		{"429 with a Retry-After that does not fit", once(answers(429, errorBody, "Retry-After", "20")), 503, "upstream_busy", "20", 1},
 		{"429 with a Retry-After of an hour", once(answers(429, errorBody, "Retry-After", "3600")), 503, "upstream_busy", "60", 1},
+		{"429 with a Retry-After that leaves no time for an answer", once(answers(429, errorBody, "Retry-After", "7")), 503, "upstream_busy", "7", 1},
+		{"429 with a Retry-After of nothing", thrice(answers(429, errorBody, "Retry-After", "0")), 503, "upstream_busy", "1", 3},
+		{"429 with a Retry-After of ages", once(answers(429, errorBody, "Retry-After", "99999999999999999999")), 503, "upstream_busy", "60", 1},
 		{"429 with a Retry-After in the past", once(answers(429, errorBody, "Retry-After", "Mon, 02 Jan 2006 15:04:05 GMT")), 200, "", "", 2},
 		{"429 with a Retry-After of garbage", thrice(answers(429, errorBody, "Retry-After", "-1e9, soon")), 503, "upstream_busy", "5", 3},
 		{"500", thrice(answers(500, errorBody)), 503, "upstream_busy", "5", 3},
@@ -199,14 +209,104 @@ func TestUpstreamNeverAnswers(t *testing.T) {
 
 func TestUpstreamCannotBeReached(t *testing.T) {
 	t.Parallel()
+	for name, spoil := range map[string]func(l net.Listener){
+		"refused": func(l net.Listener) { l.Close() },
+		"reset before the request": func(l net.Listener) {
+			for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+				if tcp, ok := conn.(*net.TCPConn); ok {
+					tcp.SetLinger(0) // Close sends a reset.
+				}
+				conn.Close()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			go spoil(l)
+			d := start(t, "OPENAI_BASE_URL=http://"+l.Addr().String())
+			if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 503 || r.Code != "upstream_busy" || r.Header.Get("Retry-After") != "5" {
+				t.Errorf("%d %v %s", r.StatusCode, r.Header, r.body)
+			}
+		})
+	}
+}
+
+// proxy forwards connections until it is told to fall silent: then those that
+// are open stay so, and nothing gets through them any more.
+type proxy struct {
+	net.Listener
+
+	mu     sync.Mutex
+	silent []*atomic.Bool
+}
+
+func (p *proxy) forward(to string) {
+	for {
+		in, err := p.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		silent := &atomic.Bool{}
+		p.mu.Lock()
+		p.silent = append(p.silent, silent)
+		p.mu.Unlock()
+		pipe := func(to io.Writer, from io.Reader) {
+			buf := make([]byte, 32<<10)
+			for {
+				n, err := from.Read(buf)
+				if err != nil {
+					return
+				}
+				if !silent.Load() {
+					to.Write(buf[:n])
+				}
+			}
+		}
+		go pipe(out, in)
+		go pipe(in, out)
+	}
+}
+
+func (p *proxy) fallSilent() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.silent {
+		s.Store(true)
+	}
+}
+
+func TestAConnectionThatDiesInSilenceIsReplaced(t *testing.T) {
+	t.Parallel()
+	openai := httptest.NewUnstartedServer(testkit.NewOpenAI(testKey, testWorkflow))
+	openai.EnableHTTP2 = true
+	openai.StartTLS()
+	t.Cleanup(openai.Close)
+	certificate := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: openai.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close() // Nobody listens there now.
-	d := start(t, "OPENAI_BASE_URL=http://"+l.Addr().String())
-	if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 503 || r.Code != "upstream_busy" || r.Header.Get("Retry-After") != "5" {
-		t.Errorf("%d %v %s", r.StatusCode, r.Header, r.body)
+	t.Cleanup(func() { l.Close() })
+	p := &proxy{Listener: l}
+	go p.forward(openai.Listener.Addr().String())
+	d := start(t, "OPENAI_BASE_URL=https://"+l.Addr().String()+"/v1", "SSL_CERT_FILE="+certificate)
+	for range 3 {
+		if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != http.StatusOK {
+			t.Errorf("%d %s", r.StatusCode, r.body)
+		}
+		p.fallSilent()
 	}
 }
 
@@ -246,18 +346,44 @@ func TestTheLogHidesAKeyOfAnyForm(t *testing.T) {
 	}
 }
 
-func TestABurstReusesConnections(t *testing.T) {
+func TestAGatewaysNumbersAreNoHindrance(t *testing.T) {
 	t.Parallel()
 	d := start(t)
-	var conns []string
-	for range 20 {
-		d.openai.Fail(func(w http.ResponseWriter, r *http.Request) {
-			conns = append(conns, r.RemoteAddr)
-			fmt.Fprint(w, session("ek_1", time.Minute))
-		})
-		d.ask(t, http.MethodPost, sessionPath, header("X-Forwarded-For", fmt.Sprintf("192.0.2.%d", len(conns))))
+	d.openai.Fail(answers(403, `{"error":{"message":"blocked here","type":"policy","code":1403}}`, "X-Request-Id", "req_1"))
+	d.ask(t, http.MethodPost, sessionPath)
+	upstream := fmt.Sprint(d.records(t, 1)[0]["upstream"])
+	if want := "map[code:1403 error:OpenAI answered 403 message:blocked here request_id:req_1 type:policy]"; upstream != want {
+		t.Errorf("upstream = %s, want %s", upstream, want)
 	}
-	if n := len(slices.Compact(conns)); n != 1 {
-		t.Errorf("20 calls used %d connections, want 1", n)
+}
+
+func TestABurstReusesConnections(t *testing.T) {
+	t.Parallel()
+	const size = 50
+	d := start(t, "RATE_LIMIT_PER_MINUTE=1000")
+	burst := func() map[string]bool {
+		var mu sync.Mutex
+		conns := map[string]bool{}
+		var together, answered sync.WaitGroup
+		together.Add(size)
+		for range size {
+			d.openai.Fail(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				conns[r.RemoteAddr] = true
+				mu.Unlock()
+				together.Done()
+				together.Wait()
+				fmt.Fprint(w, session("ek_1", time.Minute))
+			})
+			answered.Go(func() { d.ask(t, http.MethodPost, sessionPath) })
+		}
+		answered.Wait()
+		return conns
+	}
+	first, second := burst(), burst()
+	for conn := range second {
+		if !first[conn] {
+			t.Errorf("the second burst opened another connection than the %d of the first", len(first))
+		}
 	}
 }

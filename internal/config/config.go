@@ -220,7 +220,6 @@ func (c *Config) invalid() []string {
 		}
 	}
 	within := func(n, low, high int) bool { return low <= n && n <= high }
-	needsProject := c.Store == Firestore || c.APIKey.NeedsProject() || c.WorkflowID.NeedsProject() || c.IdentityKey.NeedsProject()
 
 	check("PORT", isListenAddress(c.Address()))
 	check("ALLOWED_ORIGINS", c.AllowedOrigins.String() != "")
@@ -233,7 +232,7 @@ func (c *Config) invalid() []string {
 	check("RATE_LIMIT_INSTANCE_PER_MINUTE", within(c.InstanceLimit, 1, maxPerMinute))
 	check("RATE_LIMIT_STORE", c.Store == Firestore || c.Store == Memory)
 	check("RATE_LIMIT_ON_STORE_FAILURE", c.OnStoreFailure == Local || c.OnStoreFailure == Deny)
-	check("GOOGLE_CLOUD_PROJECT", c.Project != "" || c.OnCloudRun || !needsProject)
+	check("GOOGLE_CLOUD_PROJECT", c.Project != "" || c.OnCloudRun || !c.NeedsProject())
 	check("FIRESTORE_COLLECTION", !strings.Contains(c.FirestoreCollection, "/"))
 	check("FIRESTORE_EMULATOR_HOST", c.FirestoreEmulator == "" || isHostPort(c.FirestoreEmulator))
 	check("SECRET_MANAGER_EMULATOR_HOST", c.SecretManagerEmulator == "" || isHostPort(c.SecretManagerEmulator))
@@ -253,6 +252,11 @@ func (c *Config) identityKeyOK() bool {
 	}
 	literal, ok := c.IdentityKey.Literal()
 	return c.IdentityKey.Pinned() && (!ok || len(literal) >= MinIdentityKey)
+}
+
+// NeedsProject reports whether anything but the log depends on the project.
+func (c *Config) NeedsProject() bool {
+	return c.Store == Firestore || c.APIKey.NeedsProject() || c.WorkflowID.NeedsProject() || c.IdentityKey.NeedsProject()
 }
 
 // Address is what to listen on.

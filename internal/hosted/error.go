@@ -50,8 +50,9 @@ type Error struct {
 	// Type, Code and Message are OpenAI's own, without anything like a key.
 	Type, Code, Message string
 
-	cause      error
-	retryAfter time.Duration // OpenAI's, or 0.
+	cause         error
+	hasRetryAfter bool
+	retryAfter    time.Duration // OpenAI's, if it has one.
 }
 
 func (e *Error) Error() string {
@@ -70,7 +71,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // RetryAfter is how long a visitor should wait before trying again: what
 // OpenAI said, within 1 s and 60 s, else 5 s.
 func (e *Error) RetryAfter() time.Duration {
-	if e.retryAfter == 0 {
+	if !e.hasRetryAfter {
 		return defaultRetryAfter
 	}
 	return min(max(e.retryAfter, minRetryAfter), maxRetryAfter)
@@ -108,21 +109,24 @@ func unreached(ctx context.Context, err error) error {
 func refused(resp *http.Response, body []byte, key string, now time.Time) *Error {
 	e := &Error{Kind: kindOf(resp.StatusCode), Status: resp.StatusCode, RequestID: requestID(resp)}
 	if e.Kind == Busy {
-		e.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
+		e.retryAfter, e.hasRetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 	}
 	var answer struct {
 		Error struct {
 			Type    string `json:"type"`
-			Code    string `json:"code"`
+			Code    any    `json:"code"` // A gateway's may be a number.
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	if json.Unmarshal(body, &answer) == nil {
-		e.Type = scrub(answer.Error.Type, key)
-		e.Code = scrub(answer.Error.Code, key)
-		e.Message = scrub(answer.Error.Message, key)
-	} else {
+	var otherType *json.UnmarshalTypeError // The rest was decoded all the same.
+	if err := json.Unmarshal(body, &answer); err != nil && !errors.As(err, &otherType) {
 		e.cause = errors.New("its body is not JSON")
+		return e
+	}
+	e.Type = scrub(answer.Error.Type, key)
+	e.Message = scrub(answer.Error.Message, key)
+	if answer.Error.Code != nil {
+		e.Code = scrub(fmt.Sprint(answer.Error.Code), key)
 	}
 	return e
 }
@@ -138,16 +142,17 @@ func kindOf(status int) Kind {
 	}
 }
 
-// retryAfter parses the header's two forms, seconds and a date. It returns 0
-// where there is no sensible one.
-func retryAfter(header string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
+// retryAfter parses the header's two forms, seconds and a date. What is longer
+// than a day is as good as a day.
+func retryAfter(header string, now time.Time) (d time.Duration, ok bool) {
+	const day = 24 * time.Hour
+	if seconds, err := strconv.ParseUint(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(seconds, uint64(day/time.Second))) * time.Second, true
 	}
 	if at, err := http.ParseTime(header); err == nil {
-		return max(0, at.Sub(now))
+		return min(max(0, at.Sub(now)), day), true
 	}
-	return 0
+	return 0, false
 }
 
 func requestID(resp *http.Response) string { return scrub(resp.Header.Get("X-Request-Id"), "") }

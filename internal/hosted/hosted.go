@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -27,6 +28,11 @@ const (
 	idleConns = 256
 	// idleTimeout is how long, in the time that front ends commonly keep theirs.
 	idleTimeout = 90 * time.Second
+	// pingAfter and pingTimeout find a connection that has died in silence, as
+	// one does while Cloud Run keeps the instance frozen: soon enough to try
+	// again on another one.
+	pingAfter   = time.Second
+	pingTimeout = time.Second
 	// answerTime is what a retry must leave of the budget for its answer, or a
 	// quarter of what there was where that is less.
 	answerTime = time.Second
@@ -62,6 +68,9 @@ type Options struct {
 
 // Session is what a visitor's page needs to talk to OpenAI.
 type Session struct {
+	// ID names the session towards OpenAI. It is no secret, and empty where
+	// OpenAI sends none.
+	ID string
 	// ClientSecret is the short-lived credential. It must not be logged.
 	ClientSecret string
 	// ExpiresAt is when it ends, in whole seconds.
@@ -85,6 +94,7 @@ func New(o Options) *Client {
 			MaxIdleConnsPerHost:    idleConns,
 			IdleConnTimeout:        idleTimeout,
 			MaxResponseHeaderBytes: maxHeader,
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		},
 		// A redirect would carry the key to wherever it points.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -128,7 +138,7 @@ func (c *Client) Mint(ctx context.Context, user string) (Session, error) {
 			renewed = true
 			fresh, changed := c.APIKey.Renew(ctx, key)
 			if !changed {
-				return Session{}, e
+				return Session{}, gone(ctx, e)
 			}
 			key = fresh
 			continue
@@ -174,11 +184,38 @@ func gone(ctx context.Context, err error) error {
 	return err
 }
 
+// Cancel ends a session before its time. It makes one attempt and fails as Mint
+// does; a session that is not cancelled ends by itself.
+func (c *Client) Cancel(ctx context.Context, id string) error {
+	_, err := c.send(ctx, c.APIKey.Get(), "/chatkit/sessions/"+url.PathEscape(id)+"/cancel", nil)
+	return err
+}
+
 // post makes one attempt.
 func (c *Client) post(ctx context.Context, key string, body []byte) (Session, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.BaseURL+"/chatkit/sessions", bytes.NewReader(body))
+	a, err := c.send(ctx, key, "/chatkit/sessions", body)
 	if err != nil {
-		return Session{}, fmt.Errorf("building the session request: %w", err)
+		return Session{}, err
+	}
+	session, err := c.parse(a.body, a.cut)
+	if err != nil {
+		return Session{}, &Error{Kind: Rejected, Status: http.StatusOK, RequestID: a.requestID, cause: err}
+	}
+	return session, nil
+}
+
+// answer is a 200 of OpenAI's.
+type answer struct {
+	requestID string
+	body      []byte
+	cut       error // What kept the rest of the body away, if anything did.
+}
+
+// send makes one call. Any other answer than 200 is an error.
+func (c *Client) send(ctx context.Context, key, path string, body []byte) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.BaseURL+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, fmt.Errorf("building the request to OpenAI: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
@@ -186,21 +223,17 @@ func (c *Client) post(ctx context.Context, key string, body []byte) (Session, er
 	req.Header.Set("User-Agent", "docent")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return Session{}, unreached(ctx, err)
+		return answer{}, unreached(ctx, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // Read to its end, or given up.
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil && ctx.Err() != nil {
-		return Session{}, unreached(ctx, err)
+		return answer{}, unreached(ctx, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return Session{}, refused(resp, data, key, c.Now())
+		return answer{}, refused(resp, data, key, c.Now())
 	}
-	session, err := c.parse(data, err)
-	if err != nil {
-		return Session{}, &Error{Kind: Rejected, Status: resp.StatusCode, RequestID: requestID(resp), cause: err}
-	}
-	return session, nil
+	return answer{requestID(resp), data, err}, nil
 }
 
 // parse returns the session in an answer that was read with readErr.
@@ -212,6 +245,7 @@ func (c *Client) parse(data []byte, readErr error) (Session, error) {
 		return Session{}, errors.New("the session is larger than 1 MB")
 	}
 	var s struct {
+		ID           string `json:"id"`
 		ClientSecret string `json:"client_secret"`
 		ExpiresAt    int64  `json:"expires_at"`
 	}
@@ -224,7 +258,7 @@ func (c *Client) parse(data []byte, readErr error) (Session, error) {
 	if s.ExpiresAt <= c.Now().Unix() {
 		return Session{}, errors.New("the session has expired already")
 	}
-	return Session{ClientSecret: s.ClientSecret, ExpiresAt: time.Unix(s.ExpiresAt, 0)}, nil
+	return Session{ID: s.ID, ClientSecret: s.ClientSecret, ExpiresAt: time.Unix(s.ExpiresAt, 0)}, nil
 }
 
 // request returns the JSON to send.

@@ -58,7 +58,7 @@ var problems = map[string]problem{
 	codeUpstreamTimeout:      {http.StatusGatewayTimeout, "The assistant took too long to answer. Please try again.", slog.LevelWarn, false},
 	codeLimiterUnavailable:   {http.StatusServiceUnavailable, "The assistant is not available right now. Please try again later.", slog.LevelWarn, true},
 	codeOverCapacity:         {http.StatusServiceUnavailable, "Many people are using the assistant right now. Please try again in a moment.", slog.LevelWarn, true},
-	codeClientGone:           {statusClientGone, "The request was cancelled.", slog.LevelInfo, false},
+	codeClientGone:           {statusClientGone, "The request was cancelled.", slog.LevelInfo, true},
 	codeInternal:             {http.StatusInternalServerError, "Something went wrong on our side.", slog.LevelError, false},
 }
 

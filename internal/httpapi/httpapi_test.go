@@ -239,6 +239,34 @@ func TestOneRecordPerRequest(t *testing.T) {
 	}
 }
 
+// slowLimiter takes its time by the site's clock.
+type slowLimiter struct{ s *site }
+
+func (l slowLimiter) Take(context.Context, netip.Addr) (ratelimit.Decision, error) {
+	l.s.set(l.s.clock().Add(20 * time.Millisecond))
+	return ratelimit.Decision{Granted: true, Limit: 5, Reset: time.Minute}, nil
+}
+
+func TestTheRecordTellsWhereTheTimeWent(t *testing.T) {
+	t.Parallel()
+	var s *site
+	l := &slowLimiter{}
+	s = serve(t, func(o *httpapi.Options) {
+		o.Limiter = l
+		o.Minter = minter(func(context.Context, string) (hosted.Session, error) {
+			s.set(s.clock().Add(300 * time.Millisecond))
+			return hosted.Session{ClientSecret: "ek_secret", ExpiresAt: s.clock().Add(time.Minute)}, nil
+		})
+	})
+	l.s = s
+	s.post(t)
+	r := s.lines(t)[0]
+	request, _ := r["httpRequest"].(map[string]any)
+	if diff := cmp.Diff([]any{20.0, 300.0, 320.0, "0.320000s"}, []any{r["limiter_ms"], r["upstream_ms"], r["total_ms"], request["latency"]}); diff != "" {
+		t.Errorf("times (-want +got):\n%s", diff)
+	}
+}
+
 func TestTheLogOfAFloodIsBounded(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

@@ -4,6 +4,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -74,6 +75,7 @@ func New(o Options) http.Handler {
 	r.Use(
 		a.logRequest,   // Outermost, so that it sees every answer and the whole time.
 		a.recoverPanic, // Inside the log, so that a panic is an outcome like others.
+		a.ignoreBody,
 		middleware.GetHead,
 	)
 	r.NotFound(a.handle(a.notFound))
@@ -134,6 +136,26 @@ func (a *api) guard(check handler) func(http.Handler) http.Handler {
 			return nil
 		})
 	}
+}
+
+// ignoreBody keeps a body, which nobody needs, from delaying anything: net/http
+// would wait for up to 256 kB of it before it answers, and again before it lets
+// go of the connection. One thing is lost: while there is a body to come,
+// net/http does not see that a visitor leaves, whose session is then minted.
+func (a *api) ignoreBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		conn := http.NewResponseController(w)
+		errs := []error{conn.EnableFullDuplex()}
+		next.ServeHTTP(w, r)
+		errs = append(errs, conn.SetReadDeadline(time.Now()))
+		if err := errors.Join(errs...); err != nil {
+			a.Log.Debug("a body could not be ignored", "error", err)
+		}
+	})
 }
 
 // budget ends whatever the request still waits for when its time is up.

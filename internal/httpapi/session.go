@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -128,11 +129,12 @@ func (a *api) notFound(http.ResponseWriter, *http.Request) error {
 // methodNotAllowed lists the methods that would have been right. The router
 // also sends it methods it does not know, at any path.
 func (a *api) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
+	path := cmp.Or(r.URL.RawPath, r.URL.Path) // As the router does.
 	var allow []string
-	if a.routes.Match(chi.NewRouteContext(), http.MethodGet, r.URL.Path) {
+	if a.routes.Match(chi.NewRouteContext(), http.MethodGet, path) {
 		allow = append(allow, http.MethodGet, http.MethodHead)
 	}
-	if a.routes.Match(chi.NewRouteContext(), http.MethodPost, r.URL.Path) {
+	if a.routes.Match(chi.NewRouteContext(), http.MethodPost, path) {
 		allow = append(allow, http.MethodPost)
 	}
 	if len(allow) == 0 {

@@ -18,8 +18,8 @@ func (e *OverCapacityError) Error() string {
 }
 
 // ceiling bounds the grants of one instance in a minute. Grants are reserved
-// before the store is asked and given back if it refuses, so that an attack
-// from many addresses costs no more operations than the ceiling allows.
+// before the store is asked, so that an attack from many addresses costs no
+// more operations than the ceiling allows, and given back if it refuses.
 type ceiling struct {
 	max int
 
@@ -32,7 +32,7 @@ type ceiling struct {
 func (c *ceiling) reserve(minute Minute, n int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if minute > c.minute {
+	if minute > c.minute || setBack(minute, c.minute) {
 		c.minute, c.used = minute, 0
 	}
 	n = min(n, c.max-c.used)

@@ -18,7 +18,7 @@ type Decision struct {
 	First bool
 }
 
-// decide is the whole arithmetic of the limit: what a request gets that finds
+// decide returns what a request gets that finds
 // count others before it in the bucket of minute.
 func decide(count, limit int, minute Minute, now time.Time) Decision {
 	return Decision{
@@ -27,6 +27,11 @@ func decide(count, limit int, minute Minute, now time.Time) Decision {
 		Remaining: max(0, limit-count-1),
 		Reset:     untilEnd(minute, now),
 	}
+}
+
+// grantOf grants what is left of a bucket that holds before.
+func grantOf(before int, ask Ask) Grant {
+	return Grant{Before: before, N: max(0, min(ask.N, ask.Limit-before))}
 }
 
 // untilEnd returns the rest of minute in whole seconds, rounded up. Where the

@@ -82,7 +82,7 @@ func (f *fallible) probe() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.probing, f.probed = false, f.now()
-	if err == nil || errors.Is(err, ErrContended) {
+	if err == nil { // Nobody contends for the probe's own bucket.
 		f.down = false
 		f.log.Info("rate limit store answers again")
 	}

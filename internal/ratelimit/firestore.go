@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -45,8 +45,7 @@ type FirestoreOptions struct {
 	Project    string
 	Database   string
 	Collection string
-	// Emulator is the host and port of an emulator; without one, what
-	// FIRESTORE_EMULATOR_HOST says, which the client obeys in any case.
+	// Emulator is the host and port of an emulator, if Firestore is one.
 	Emulator string
 	// DialOptions are added to those of the connection.
 	DialOptions []grpc.DialOption
@@ -81,7 +80,7 @@ func OpenFirestore(ctx context.Context, o FirestoreOptions) (*Firestore, error) 
 	if o.Collection == "" || strings.Contains(o.Collection, "/") {
 		return nil, fmt.Errorf("%q cannot be a Firestore collection", o.Collection)
 	}
-	emulator := cmp.Or(o.Emulator, os.Getenv("FIRESTORE_EMULATOR_HOST"))
+	emulator := o.Emulator
 	f := &Firestore{project: o.Project, database: o.Database, emulated: emulator != ""}
 	transport, err := f.transport(emulator, o.DialOptions)
 	if err != nil {
@@ -107,6 +106,10 @@ func (f *Firestore) transport(emulator string, more []grpc.DialOption) ([]option
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: StoreTimeout,
 		}),
+		// A connection that has died in silence, as one does while Cloud Run keeps
+		// the instance frozen, is found within a call. Google's clients ping as
+		// often elsewhere.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 3 * time.Second}),
 	}, more...)
 	if emulator != "" {
 		// The client's own connection to an emulator takes no dial options.
@@ -232,10 +235,6 @@ func (f *Firestore) count(ctx context.Context, doc *firestore.DocumentRef, ask A
 		return Grant{}, err //nolint:wrapcheck // Grant makes a sentence of it.
 	}
 	return g, nil
-}
-
-func grantOf(before int, ask Ask) Grant {
-	return Grant{Before: before, N: max(0, min(ask.N, ask.Limit-before))}
 }
 
 // countIn reads the one field. A count that is none is refused: taken for 0 it

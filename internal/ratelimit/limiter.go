@@ -158,13 +158,27 @@ func (l *Limiter) serve(b Bucket, q *queue) {
 			return
 		}
 		l.mu.Unlock()
-		l.answer(b, batch)
+		if contended := l.answer(b, batch); contended {
+			l.refuseQueue(b, q)
+		}
+	}
+}
+
+// refuseQueue refuses all who wait now: where other instances have kept the
+// bucket busy for as long as one may wait, asking again would take as long.
+func (l *Limiter) refuseQueue(b Bucket, q *queue) {
+	l.mu.Lock()
+	batch := q.waiting
+	q.waiting = nil
+	l.mu.Unlock()
+	for _, w := range batch {
+		w.answer <- answer{decision: l.refuse(b)}
 	}
 }
 
 // answer asks the store once for all of batch. It asks for no more than is
 // known to be left, and for no more than the ceiling allows.
-func (l *Limiter) answer(b Bucket, batch []*waiter) {
+func (l *Limiter) answer(b Bucket, batch []*waiter) (contended bool) {
 	known, seen := l.memory.count(b)
 	want := max(0, min(len(batch), l.Limit-known))
 	got := l.ceiling.reserve(b.Minute, want)
@@ -190,6 +204,7 @@ func (l *Limiter) answer(b Bucket, batch []*waiter) {
 			w.answer <- answer{decision: l.refuse(b)}
 		}
 	}
+	return errors.Is(err, ErrContended)
 }
 
 // grant asks the store, or the memory where there is none or it is out of

@@ -31,7 +31,7 @@ type Memory struct {
 	seed maphash.Seed // Random, so that nobody can choose addresses that collide.
 
 	mu    sync.Mutex
-	turn  Minute // One more than the minute being counted; it never goes back.
+	turn  Minute // One more than the minute being counted.
 	used  int    // Entries of this minute.
 	table []entry
 }
@@ -63,8 +63,7 @@ func (m *Memory) Grant(_ context.Context, b Bucket, ask Ask) (Grant, error) {
 	if e == nil {
 		return Grant{}, ErrFull
 	}
-	g := Grant{Before: e.granted()}
-	g.N = min(ask.N, max(0, ask.Limit-g.Before))
+	g := grantOf(e.granted(), ask)
 	e.count += uint32(g.N) //nolint:gosec // At most Limit, which is at most a million.
 	return g, nil
 }
@@ -126,12 +125,21 @@ func (m *Memory) find(b Bucket) *entry {
 
 // begin turns to a new minute. A request that read the clock just before
 // another one turned it is counted in the new one: going back would count the
-// same minute twice.
+// same minute twice. Where the clock itself was set back, the count begins anew.
 func (m *Memory) begin(minute Minute) {
-	if turn := minute + 1; turn > m.turn {
+	turn := minute + 1
+	if setBack(turn, m.turn) {
+		clear(m.table) // Entries of that minute may be left: they would not be in used.
+		m.turn = 0
+	}
+	if turn > m.turn {
 		m.turn, m.used = turn, 0
 	}
 }
+
+// setBack tells a clock that was set back from a request that comes late: no
+// request is on its way for more than a minute.
+func setBack(minute, current Minute) bool { return minute+1 < current }
 
 // index returns where the key's entry of this minute is, or the free place
 // where it belongs.

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
 
@@ -170,7 +171,12 @@ func (s *Source) open(ctx context.Context, entries []*entry) error {
 // dial makes the client. It does not wait for the connection.
 func (s *Source) dial(ctx context.Context) (*secretmanager.Client, error) {
 	// Nobody reads its traces, and making them delays the start.
-	options := []option.ClientOption{option.WithTelemetryDisabled()}
+	options := []option.ClientOption{
+		option.WithTelemetryDisabled(),
+		// Its connection is silent for minutes at a time; one that has died
+		// meanwhile is found within a lookup.
+		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 2 * time.Second})),
+	}
 	if s.options.EmulatorHost != "" {
 		options = append(options,
 			option.WithEndpoint(s.options.EmulatorHost),

@@ -1,5 +1,6 @@
 // Package service makes a running Docent of a configuration. The service and
-// the demo differ only in what they put around it.
+// the demo differ only in what they put around it, and a check of the
+// configuration opens its parts as the service does.
 package service
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"cloud.google.com/go/compute/metadata"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/grpclog"
 
 	"docent/internal/config"
 	"docent/internal/hosted"
@@ -59,11 +61,15 @@ func Run(ctx context.Context, p Process) error {
 	}
 	c, err := config.Load(p.Environment)
 	log := httpapi.NewLogger(p.Stdout, c.LogFormat, c.LogLevel)
+	slog.SetDefault(log)                                                         // With it, what libraries write to the standard logger.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) // It repeats what calls return.
 	if err == nil {
 		err = run(ctx, p, c, log)
 	}
 	switch {
 	case err == nil:
+	case ctx.Err() != nil: // Told to stop while starting: that is no failure.
+		return nil //nolint:nilerr // As said.
 	case c.LogFormat == "json":
 		log.Error("docent: " + err.Error())
 	default:
@@ -73,12 +79,9 @@ func Run(ctx context.Context, p Process) error {
 }
 
 func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) error {
-	if c.Project == "" && c.OnCloudRun {
-		project, err := metadata.ProjectIDWithContext(ctx)
-		if err != nil {
-			return fmt.Errorf("asking the metadata server for the project (or set GOOGLE_CLOUD_PROJECT): %w", err)
-		}
-		c.Project = project
+	c, err := WithProject(ctx, c)
+	if err != nil {
+		return err
 	}
 	parts, err := openParts(ctx, c, log, p.Now)
 	if err != nil {
@@ -108,6 +111,27 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// metadataTimeout bounds a question to the metadata server, which is on the
+// same machine.
+const metadataTimeout = 2 * time.Second
+
+// WithProject returns the configuration with its project, for which it asks the
+// metadata server if Cloud Run is to tell it. Where only the log would have used
+// it, it does without.
+func WithProject(ctx context.Context, c config.Config) (config.Config, error) {
+	if c.Project != "" || !c.OnCloudRun {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	project, err := metadata.ProjectIDWithContext(ctx)
+	if err != nil && c.NeedsProject() {
+		return c, fmt.Errorf("asking the metadata server for the project (or set GOOGLE_CLOUD_PROJECT): %w", err)
+	}
+	c.Project = project
+	return c, nil
 }
 
 // warmTimeout bounds the read that opens the connection to Firestore at start.
@@ -142,11 +166,7 @@ func openParts(ctx context.Context, c config.Config, log *slog.Logger, now func(
 }
 
 func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logger, now func() time.Time) (err error) {
-	o := secrets.Options{TTL: c.SecretsTTL, EmulatorHost: c.SecretManagerEmulator, Log: log, Now: now}
-	if c.OnCloudRun {
-		o.ServiceAccount = func(ctx context.Context) (string, error) { return metadata.EmailWithContext(ctx, "default") }
-	}
-	p.secrets, err = secrets.Open(ctx, o,
+	p.secrets, err = secrets.Open(ctx, SecretOptions(c, log, now),
 		secrets.Want{Variable: "OPENAI_API_KEY", Ref: c.APIKey.WithProject(c.Project), Into: &p.apiKey},
 		secrets.Want{Variable: "CHATKIT_WORKFLOW_ID", Ref: c.WorkflowID.WithProject(c.Project), Into: &p.workflowID},
 		secrets.Want{Variable: "IDENTITY_KEY", Ref: c.IdentityKey.WithProject(c.Project), Into: &p.identityKey},
@@ -157,13 +177,17 @@ func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logg
 	return nil
 }
 
+// SecretOptions say how secrets are read.
+func SecretOptions(c config.Config, log *slog.Logger, now func() time.Time) secrets.Options {
+	o := secrets.Options{TTL: c.SecretsTTL, EmulatorHost: c.SecretManagerEmulator, Log: log, Now: now}
+	if c.OnCloudRun {
+		o.ServiceAccount = func(ctx context.Context) (string, error) { return metadata.EmailWithContext(ctx, "default") }
+	}
+	return o
+}
+
 func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
-	p.store, err = ratelimit.OpenFirestore(ctx, ratelimit.FirestoreOptions{
-		Project:    c.Project,
-		Database:   c.FirestoreDatabase,
-		Collection: c.FirestoreCollection,
-		Emulator:   c.FirestoreEmulator,
-	})
+	p.store, err = ratelimit.OpenFirestore(ctx, StoreOptions(c))
 	if err != nil {
 		return fmt.Errorf("the rate limit's store could not be opened: %w", err)
 	}
@@ -171,6 +195,16 @@ func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
 	defer cancel()
 	p.cold = p.store.Warm(ctx)
 	return nil
+}
+
+// StoreOptions say where Firestore has the buckets.
+func StoreOptions(c config.Config) ratelimit.FirestoreOptions {
+	return ratelimit.FirestoreOptions{
+		Project:    c.Project,
+		Database:   c.FirestoreDatabase,
+		Collection: c.FirestoreCollection,
+		Emulator:   c.FirestoreEmulator,
+	}
 }
 
 func (p *parts) close(log *slog.Logger) {
@@ -191,7 +225,7 @@ func (p *parts) close(log *slog.Logger) {
 
 // connect makes the routes of the parts.
 func (p *parts) connect(c config.Config, log *slog.Logger, now func() time.Time) (http.Handler, error) {
-	identity, err := p.identity()
+	identity, err := Identity(p.identityKey.Get(), p.apiKey.Get())
 	if err != nil {
 		return nil, err
 	}
@@ -203,17 +237,7 @@ func (p *parts) connect(c config.Config, log *slog.Logger, now func() time.Time)
 	if err != nil {
 		return nil, err
 	}
-	p.minter = hosted.New(hosted.Options{
-		BaseURL:           c.BaseURL,
-		APIKey:            p.apiKey,
-		WorkflowID:        p.workflowID,
-		WorkflowVersion:   c.WorkflowVersion,
-		SessionTTL:        c.SessionTTL,
-		RequestsPerMinute: c.SessionRequestsPerMinute,
-		History:           c.History,
-		FileUpload:        c.FileUpload,
-		Now:               now,
-	})
+	p.minter = hosted.New(MinterOptions(c, p.apiKey, p.workflowID, now))
 	return httpapi.New(httpapi.Options{
 		Origins:        c.AllowedOrigins,
 		Limiter:        p.limiter(c, bucketKey, log, now),
@@ -233,7 +257,7 @@ func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger, now
 		Limit:        c.RateLimit,
 		Ceiling:      c.InstanceLimit,
 		Deny:         c.OnStoreFailure == config.Deny,
-		StoreTimeout: min(ratelimit.StoreTimeout, c.RequestTimeout/2), // The rest is OpenAI's.
+		StoreTimeout: StoreTimeout(c),
 		Log:          log,
 		Now:          now,
 	}
@@ -248,13 +272,35 @@ func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger, now
 	return l
 }
 
-// identity returns the secret behind visitor IDs and bucket names. The
-// configuration has seen to it that deriving it is safe where it is not set.
-func (p *parts) identity() ([]byte, error) {
-	key := []byte(p.identityKey.Get())
+// MinterOptions say how sessions are minted.
+func MinterOptions(c config.Config, apiKey, workflowID secrets.Value, now func() time.Time) hosted.Options {
+	return hosted.Options{
+		BaseURL:           c.BaseURL,
+		APIKey:            apiKey,
+		WorkflowID:        workflowID,
+		WorkflowVersion:   c.WorkflowVersion,
+		SessionTTL:        c.SessionTTL,
+		RequestsPerMinute: c.SessionRequestsPerMinute,
+		History:           c.History,
+		FileUpload:        c.FileUpload,
+		Now:               now,
+	}
+}
+
+// StoreTimeout is how long a count may take: half of a request's budget at most,
+// since the rest is OpenAI's.
+func StoreTimeout(c config.Config) time.Duration {
+	return min(ratelimit.StoreTimeout, c.RequestTimeout/2)
+}
+
+// Identity returns the secret behind visitor IDs and bucket names: the identity
+// key or, without one, what is derived from the API key. The configuration has
+// seen to it that deriving it is safe then.
+func Identity(identityKey, apiKey string) ([]byte, error) {
+	key := []byte(identityKey)
 	switch {
 	case len(key) == 0:
-		return subkey([]byte(p.apiKey.Get()), "identity key")
+		return subkey([]byte(apiKey), "identity key")
 	case len(key) < config.MinIdentityKey:
 		return nil, fmt.Errorf("IDENTITY_KEY has %d bytes and must have %d or more: store a longer one, as from `openssl rand -base64 32`", len(key), config.MinIdentityKey)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,8 +43,11 @@ type enabled struct {
 	Enabled bool `json:"enabled"`
 }
 
+// cancelPath is where a session is cancelled.
+var cancelPath = regexp.MustCompile(`^/v1/chatkit/sessions/([^/]+)/cancel$`)
+
 // OpenAI is a stand-in for the part of OpenAI's API that mints ChatKit
-// sessions. It checks requests as strictly as OpenAI does.
+// sessions and cancels them. It checks requests as strictly as OpenAI does.
 type OpenAI struct {
 	mu       sync.Mutex
 	key      string
@@ -51,11 +55,12 @@ type OpenAI struct {
 	faults   []http.HandlerFunc
 	asked    []SessionRequest
 	keys     []string
+	minted   map[string]bool // Whether the session of this ID is active.
 }
 
 // NewOpenAI returns a stand-in that knows one key and one workflow.
 func NewOpenAI(key, workflow string) *OpenAI {
-	return &OpenAI{key: key, workflow: workflow}
+	return &OpenAI{key: key, workflow: workflow, minted: map[string]bool{}}
 }
 
 // SetKey replaces the key, as a rotation does.
@@ -88,6 +93,19 @@ func (o *OpenAI) Keys() []string {
 	return slices.Clone(o.keys)
 }
 
+// Active returns how many sessions have been minted and not cancelled.
+func (o *OpenAI) Active() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for _, active := range o.minted {
+		if active {
+			n++
+		}
+	}
+	return n
+}
+
 // Listen serves the stand-in on a free port of the loopback interface and
 // returns the base URL to configure.
 func (o *OpenAI) Listen() (baseURL string, stop func() error, err error) {
@@ -112,11 +130,12 @@ func (o *OpenAI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.mu.Unlock()
 
 	w.Header().Set("X-Request-Id", "req_"+strings.ToLower(rand.Text()))
+	cancelled := cancelPath.FindStringSubmatch(r.URL.Path)
 	var s SessionRequest
 	switch {
 	case fault != nil:
 		fault(w, r)
-	case r.URL.Path != "/v1/chatkit/sessions":
+	case r.URL.Path != "/v1/chatkit/sessions" && cancelled == nil:
 		openAIError(w, http.StatusNotFound, "unknown_url", "Invalid URL ("+r.Method+" "+r.URL.Path+")")
 	case r.Method != http.MethodPost:
 		openAIError(w, http.StatusMethodNotAllowed, "method_not_supported", "Not allowed to "+r.Method+" on this URL.")
@@ -124,16 +143,34 @@ func (o *OpenAI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		openAIError(w, http.StatusUnauthorized, "invalid_api_key", "Incorrect API key provided: "+masked(r)+".")
 	case r.Header.Get("OpenAI-Beta") != "chatkit_beta=v1":
 		openAIError(w, http.StatusBadRequest, "invalid_beta", "You must provide the 'OpenAI-Beta' header.")
+	case cancelled != nil:
+		o.cancel(w, cancelled[1])
 	case readRequest(r, &s) != nil:
 		openAIError(w, http.StatusBadRequest, "invalid_request", "The request is not valid.")
 	case s.Workflow.ID != workflow:
 		openAIError(w, http.StatusNotFound, "", fmt.Sprintf("Workflow with id '%s' not found.", s.Workflow.ID))
 	default:
+		id := "cksess_" + strings.ToLower(rand.Text())
 		o.mu.Lock()
 		o.asked = append(o.asked, s)
+		o.minted[id] = true
 		o.mu.Unlock()
-		mint(w, s)
+		mint(w, id, s)
 	}
+}
+
+func (o *OpenAI) cancel(w http.ResponseWriter, id string) {
+	o.mu.Lock()
+	_, known := o.minted[id]
+	if known {
+		o.minted[id] = false
+	}
+	o.mu.Unlock()
+	if !known {
+		openAIError(w, http.StatusNotFound, "", fmt.Sprintf("Session with id '%s' not found.", id))
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"id": id, "object": "chatkit.session", "status": "cancelled"})
 }
 
 // masked quotes the key as OpenAI's own 401 does.
@@ -162,7 +199,7 @@ func readRequest(r *http.Request, s *SessionRequest) error {
 	return nil
 }
 
-func mint(w http.ResponseWriter, s SessionRequest) {
+func mint(w http.ResponseWriter, id string, s SessionRequest) {
 	ttl, perMinute := 600, 10
 	if s.ExpiresAfter != nil {
 		ttl = s.ExpiresAfter.Seconds
@@ -171,7 +208,7 @@ func mint(w http.ResponseWriter, s SessionRequest) {
 		perMinute = s.RateLimits.MaxRequestsPer1Minute
 	}
 	writeJSON(w, http.StatusOK, map[string]any{
-		"id":                        "cksess_" + strings.ToLower(rand.Text()),
+		"id":                        id,
 		"object":                    "chatkit.session",
 		"client_secret":             "ek_standin_" + strings.ToLower(rand.Text()),
 		"expires_at":                time.Now().Unix() + int64(ttl),
