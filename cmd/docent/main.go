@@ -3,23 +3,83 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
+	"docent/internal/check"
 	"docent/internal/service"
 )
 
-func main() {
-	if len(os.Args) > 1 {
-		fmt.Fprintln(os.Stderr, "docent takes no arguments: it is configured by the environment variables that README.md lists")
-		os.Exit(2)
-	}
+// What a release is called and made of: set by its build, with
+// -ldflags "-X main.version=v1.2.3 -X main.revision=4bf92f3".
+var version, revision string
+
+const usage = `usage: docent                  serve, configured by the environment variables that README.md lists
+       docent check [--json]   try everything that serving depends on, and say what to fix
+       docent version          say which build this is
+`
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run returns the exit status: 1 for a failure that has been reported, 2 for
+// arguments that mean nothing.
+func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
-	if service.Run(ctx, service.OS()) != nil {
-		os.Exit(1)
+	switch strings.Join(args, " ") {
+	case "":
+		if service.Run(ctx, service.OS()) != nil {
+			return 1
+		}
+	case "check":
+		return checked(ctx, check.Report.WriteText)
+	case "check --json":
+		return checked(ctx, check.Report.WriteJSON)
+	case "version":
+		version, revision := build()
+		fmt.Printf("docent %s, revision %s, %s\n", version, revision, runtime.Version())
+	default:
+		fmt.Fprint(os.Stderr, usage)
+		return 2
 	}
+	return 0
+}
+
+// checked writes the report as told. That goes to standard output whatever
+// LOG_FORMAT says: it is an answer, not a log.
+func checked(ctx context.Context, write func(check.Report, io.Writer) error) int {
+	version, _ := build()
+	report := check.Run(ctx, check.Options{Environment: service.OS().Environment, Version: version})
+	if err := write(report, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "docent:", err)
+		return 1
+	}
+	if !report.OK() {
+		return 1
+	}
+	return 0
+}
+
+// build returns the version and revision that the build has set, else what Go
+// knows of them.
+func build() (string, string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return cmp.Or(version, "unknown"), cmp.Or(revision, "unknown")
+	}
+	var vcs string
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			vcs = s.Value
+		}
+	}
+	return cmp.Or(version, info.Main.Version, "unknown"), cmp.Or(revision, vcs, "unknown")
 }

@@ -1,0 +1,444 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/firestore"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"docent/internal/testkit"
+	"docent/internal/testkit/testfirestore"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// world is what a check finds: everything works, unless a test spoils it.
+type world struct {
+	t       *testing.T
+	openai  *testkit.OpenAI
+	secrets *testkit.SecretManager
+	project string
+	env     []string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, openai: testkit.NewOpenAI(testKey, testWorkflow), project: testfirestore.Project()}
+	base, stop, err := w.openai.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop() })
+	w.secrets, w.env = manager(t)
+	w.set("OPENAI_BASE_URL="+base, "ALLOWED_ORIGINS="+testOrigin, "TRUSTED_PROXIES=127.0.0.0/8", "RATE_LIMIT_STORE=memory")
+	return w
+}
+
+// set changes variables: of several settings the last one counts.
+func (w *world) set(environment ...string) { w.env = append(w.env, environment...) }
+
+// firestore has the check count in the emulator.
+func (w *world) firestore() {
+	w.set("RATE_LIMIT_STORE=firestore", "FIRESTORE_EMULATOR_HOST="+testfirestore.Address(w.t), "GOOGLE_CLOUD_PROJECT="+w.project,
+		"OPENAI_API_KEY=sm://test-project/openai-api-key", "IDENTITY_KEY=sm://test-project/identity-key#1")
+}
+
+// key stores another API key.
+func (w *world) key(secret string) { w.secrets.Add("test-project/openai-api-key", secret) }
+
+// metadata has a metadata server answer every question alike.
+func (w *world) metadata(status int, answer string) {
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Metadata-Flavor", "Google")
+		rw.WriteHeader(status)
+		rw.Write([]byte(answer))
+	}))
+	w.t.Cleanup(srv.Close)
+	w.set("GCE_METADATA_HOST="+strings.TrimPrefix(srv.URL, "http://"), "GOOGLE_CLOUD_PROJECT=")
+}
+
+// command returns the process that makes the check.
+func (w *world) command(args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+	cmd = exec.CommandContext(context.Background(), binary, args...)
+	cmd.Env = append(w.env, "GORACE=atexit_sleep_ms=0")
+	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return cmd, stdout, stderr
+}
+
+// check runs the check, which must end with a status in time and without a
+// secret in its output, and returns that.
+func (w *world) check(wantStatus int, args ...string) string {
+	w.t.Helper()
+	cmd, stdout, stderr := w.command(append([]string{"check"}, args...)...)
+	began := time.Now()
+	err := cmd.Run()
+	if took := time.Since(began); took > 30*time.Second {
+		w.t.Errorf("the check took %s", took)
+	}
+	if got := exitStatus(w.t, err); got != wantStatus || stderr.Len() > 0 {
+		w.t.Errorf("exit status %d, want %d, and nothing in stderr: %s", got, wantStatus, stderr)
+	}
+	noSecrets(w.t, stdout.String())
+	return stdout.String()
+}
+
+func exitStatus(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	default:
+		t.Fatal(err)
+		return 0
+	}
+}
+
+// noSecrets looks for secrets, and for all parts of them of 16 bytes.
+func noSecrets(t *testing.T, output string) {
+	t.Helper()
+	const part = 16
+	for _, s := range []string{testKey, newKey, testIdentity, testWorkflow, otherWorkflow, "gateway-***", "ek_"} {
+		for i := 0; i+part <= len(s) || i == 0; i++ {
+			if piece := s[i:min(i+part, len(s))]; strings.Contains(output, piece) {
+				t.Errorf("the output has %q of a secret:\n%s", piece, output)
+			}
+		}
+	}
+}
+
+// deadFirestore answers every call with an error, or never if that is nil. It
+// returns the address to configure as an emulator's.
+func deadFirestore(t *testing.T, fault error) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		if fault == nil {
+			<-stream.Context().Done()
+			return status.FromContextError(stream.Context().Err()).Err()
+		}
+		return fault
+	}))
+	go srv.Serve(l)
+	t.Cleanup(srv.Stop)
+	return l.Addr().String()
+}
+
+// changing matches what differs from run to run.
+var changing = []struct {
+	pattern *regexp.Regexp
+	stable  string
+}{
+	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
+	{regexp.MustCompile(`test-[a-z0-9]{20}`), "PROJECT"},
+	{regexp.MustCompile(`\b\d+ ms\b`), "N ms"},
+	{regexp.MustCompile(`DeadlineExceeded: [a-zA-Z_: ]+`), "DeadlineExceeded: …"}, // Whoever notices first.
+	{regexp.MustCompile(`req_[a-z0-9]{26}`), "req_RANDOM"},
+	{regexp.MustCompile(`"version":"[^"]*"`), `"version":"VERSION"`},
+}
+
+// golden compares an output with the file of that name.
+func golden(t *testing.T, name, output string) {
+	t.Helper()
+	for _, c := range changing {
+		output = c.pattern.ReplaceAllString(output, c.stable)
+	}
+	path := filepath.Join("testdata", "check", strings.ReplaceAll(name, " ", "-")+".golden")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(output), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), output); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+// otherWorkflow is one that OpenAI does not know.
+const otherWorkflow = "wf_0000000000000000other0000000000000000"
+
+// says is an error as OpenAI sends it.
+func says(status int, code, message string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Request-Id", "req_"+strings.Repeat("a", 26))
+		w.WriteHeader(status)
+		json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": message, "type": "invalid_request_error", "param": nil, "code": code}})
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	unused, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused.Close()
+	nowhere := unused.Addr().String()
+	denied := status.Error(codes.PermissionDenied, "Missing or insufficient permissions.")
+	tests := []struct {
+		name   string
+		status int
+		spoil  func(w *world)
+	}{
+		{"healthy", 0, func(w *world) { w.firestore() }},
+		{"healthy, literals and memory", 0, func(w *world) {
+			w.set("OPENAI_API_KEY="+testKey, "CHATKIT_WORKFLOW_ID="+testWorkflow, "IDENTITY_KEY=", "GOOGLE_CLOUD_PROJECT=", "TRUSTED_PROXIES=")
+		}},
+		{"healthy job", 0, func(w *world) {
+			w.firestore()
+			w.set("CLOUD_RUN_JOB=docent-check", "LOG_FORMAT=json", "TRUSTED_PROXIES=cloud-run,firebase-hosting", "ALLOWED_ORIGINS=https://docs.example.com,http://localhost:*")
+		}},
+		{"healthy job, project by metadata", 0, func(w *world) {
+			w.metadata(200, "test-project")
+			w.set("CLOUD_RUN_JOB=docent-check", "TRUSTED_PROXIES=", "CHATKIT_WORKFLOW_VERSION=3")
+		}},
+		{"no metadata server", 1, func(w *world) {
+			w.metadata(404, "")
+			w.set("CLOUD_RUN_JOB=docent-check", "TRUSTED_PROXIES=cloud-run")
+		}},
+		{"no metadata server, and no need for one", 0, func(w *world) {
+			w.metadata(404, "")
+			w.set("CLOUD_RUN_JOB=docent-check", "OPENAI_API_KEY="+testKey, "CHATKIT_WORKFLOW_ID="+testWorkflow, "IDENTITY_KEY="+testIdentity)
+			w.set("TRUSTED_PROXIES=cloud-run")
+		}},
+		{"bad configuration", 1, func(w *world) {
+			w.set("PORT="+testKey, "ALLOWED_ORIGINS=https://*.com,https://docs.example.com/", "OPENAI_API_KEY=", "IDENTITY_KEY=short")
+		}},
+
+		{"no such secret", 1, func(w *world) { w.set("CHATKIT_WORKFLOW_ID=sm://nowhere") }},
+		{"secret denied", 1, func(w *world) { w.secrets.Deny("test-project/openai-api-key") }},
+		{"secret disabled", 1, func(w *world) { w.secrets.Disable("test-project/openai-api-key", 1) }},
+		{"secret damaged", 1, func(w *world) { w.secrets.Corrupt("test-project/identity-key", true) }},
+		{"secret empty", 1, func(w *world) { w.key("\n") }},
+		{"all secrets bad at once", 1, func(w *world) {
+			w.key("line\nbreak")
+			w.set("CHATKIT_WORKFLOW_ID=sm://nowhere", "IDENTITY_KEY=sm://short#1")
+			w.secrets.Add("test-project/short", "short")
+		}},
+		{"key with a line break", 1, func(w *world) { w.key(testKey + "\n" + newKey) }},
+		{"key with a space", 1, func(w *world) { w.key("Bearer " + testKey) }},
+		{"key in quotes", 1, func(w *world) { w.key(`"` + testKey + `"`) }},
+		{"key not ASCII", 1, func(w *world) { w.key(testKey + "\u200b") }},
+		{"key and workflow swapped", 1, func(w *world) {
+			w.set("OPENAI_API_KEY=sm://test-project/chatkit-workflow-id", "CHATKIT_WORKFLOW_ID=sm://openai-api-key#1")
+		}},
+		{"key of a gateway", 0, func(w *world) {
+			w.key("gateway-key")
+			w.openai.SetKey("gateway-key")
+		}},
+		{"Secret Manager down", 1, func(w *world) { w.set("SECRET_MANAGER_EMULATOR_HOST=" + nowhere) }},
+
+		{"Firestore down", 1, func(w *world) {
+			w.firestore()
+			w.set("FIRESTORE_EMULATOR_HOST=" + nowhere)
+		}},
+		{"Firestore without permission", 1, func(w *world) {
+			w.set("RATE_LIMIT_STORE=firestore", "FIRESTORE_EMULATOR_HOST="+deadFirestore(w.t, denied))
+		}},
+		{"Firestore without database", 1, func(w *world) {
+			w.set("RATE_LIMIT_STORE=firestore", "FIRESTORE_DATABASE=docs", "FIRESTORE_EMULATOR_HOST="+
+				deadFirestore(w.t, status.Error(codes.NotFound, "The database docs does not exist.")))
+		}},
+
+		{"OpenAI 401", 1, func(w *world) { w.openai.SetKey(newKey) }},
+		{"a gateway's 401", 1, func(w *world) { w.key("gateway-key-of-somebody") }}, // It quotes a part of the key.
+		{"OpenAI 403", 1, func(w *world) {
+			w.openai.Fail(says(403, "unsupported_country_region_territory", "Country, region, or territory\nnot supported."))
+		}},
+		{"OpenAI 404", 1, func(w *world) { w.secrets.Add("test-project/chatkit-workflow-id", otherWorkflow) }},
+		{"OpenAI 400", 1, func(w *world) { w.openai.Fail(says(400, "invalid_value", "Invalid value for 'workflow.version'.")) }},
+		{"OpenAI 429", 1, func(w *world) {
+			quota := says(429, "insufficient_quota", "You exceeded your current quota.")
+			w.openai.Fail(quota, quota, quota)
+		}},
+		{"OpenAI 500", 1, func(w *world) {
+			w.openai.Fail(answers(500, "<html>"), answers(500, "<html>"), answers(500, "<html>"))
+		}},
+		{"OpenAI echoes credentials", 1, func(w *world) {
+			w.openai.Fail(says(400, "x", testKey+" "+testKey[:12]+"***"+testKey[len(testKey)-16:]+" "+testWorkflow+" ek_x"))
+		}},
+		{"not OpenAI", 1, func(w *world) { w.openai.Fail(answers(200, "<html>")) }},
+		{"OpenAI redirects", 1, func(w *world) {
+			w.openai.Fail(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Location", "http://"+nowhere)
+				rw.WriteHeader(302)
+			})
+		}},
+		{"OpenAI unreachable", 1, func(w *world) { w.set("OPENAI_BASE_URL=http://" + nowhere + "/v1") }},
+		{"OpenAI does not answer", 1, func(w *world) {
+			w.set("REQUEST_TIMEOUT=1s")
+			w.openai.Fail(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		}},
+		{"no cancel", 0, func(w *world) { w.openai.Fail(mints(`"id":"cksess_1",`), answers(405, "{}")) }},
+		{"cancel unanswered", 0, func(w *world) { w.openai.Fail(mints(`"id":"cksess_1",`), cut("")) }},
+		{"session without ID", 0, func(w *world) { w.openai.Fail(mints("")) }},
+
+		{"origins and proxies", 1, func(w *world) {
+			w.set("CLOUD_RUN_JOB=docent-check", "TRUSTED_PROXIES=0.0.0.0/1,128.0.0.0/1,10.0.0.0/8",
+				"ALLOWED_ORIGINS=http://docs.example.com,https://*--docs.web.app,https://docs--*.web.app,https://docs.example.con")
+			w.set("TRUSTED_PROXIES=64.0.0.0/2,10.0.0.0/8")
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tt.spoil(w)
+			golden(t, strings.NewReplacer(",", "", "'", "").Replace(tt.name), w.check(tt.status))
+			if n := w.openai.Active(); n != 0 {
+				t.Errorf("%d sessions were left behind", n)
+			}
+		})
+	}
+}
+
+// mints answers with a session, and its ID where that is given as a field.
+func mints(id string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{%s"client_secret":"ek_x","expires_at":%d}`, id, time.Now().Add(10*time.Minute).Unix())
+	}
+}
+
+func TestCheckForMachines(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"machine healthy": 0, "machine failing": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.firestore()
+			if want == 1 {
+				w.openai.SetKey(newKey)
+			}
+			output := w.check(want, "--json")
+			var report struct {
+				OK     bool
+				Checks []struct{ Name, Status, Detail string }
+			}
+			if err := json.Unmarshal([]byte(output), &report); err != nil || strings.Count(output, "\n") != 1 || report.OK != (want == 0) || len(report.Checks) != 10 {
+				t.Errorf("not one line of JSON with ten checks (%v):\n%s", err, output)
+			}
+			golden(t, name, output)
+		})
+	}
+}
+
+func TestCheckIsSafeOnProduction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.firestore()
+	w.check(0)
+	if asked := w.openai.Asked(); len(asked) != 1 || asked[0].User != "docent-check" || w.openai.Active() != 0 {
+		t.Errorf("sessions asked for: %+v, %d still active, want one of docent-check, cancelled", asked, w.openai.Active())
+	}
+	conn, err := grpc.NewClient("passthrough:///"+testfirestore.Address(t), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := firestore.NewClient(t.Context(), w.project, option.WithGRPCConn(conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	documents, err := store.Collection("rate_limits").Documents(t.Context()).GetAll()
+	if err != nil || len(documents) != 1 {
+		t.Fatalf("%d documents were left behind, want one (%v)", len(documents), err)
+	}
+	data := documents[0].Data()
+	expires, _ := data["expires_at"].(time.Time)
+	if left := time.Until(expires); data["count"] != int64(2) || left < 0 || left > 2*time.Hour {
+		t.Errorf("left behind: %v, want a count of 2 that expires soon", data)
+	}
+}
+
+func TestCheckEndsInTimeWhateverHangs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	t.Cleanup(w.secrets.Hold())
+	w.set("RATE_LIMIT_STORE=firestore", "FIRESTORE_EMULATOR_HOST="+deadFirestore(t, nil))
+	golden(t, "everything hangs", w.check(1))
+}
+
+func TestCheckCanBeInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	t.Cleanup(w.secrets.Hold())
+	cmd, stdout, stderr := w.command("check")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.secrets.AwaitCalls(t.Context(), "test-project/openai-api-key", 1); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	cmd.Process.Signal(syscall.SIGTERM)
+	got := exitStatus(t, cmd.Wait())
+	if took := time.Since(began); got != 1 || took > 5*time.Second {
+		t.Errorf("exit status %d after %s, want 1 at once\n%s%s", got, took, stdout, stderr)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	stamped := filepath.Join(t.TempDir(), "docent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-ldflags", "-X main.version=v1.2.3 -X main.revision=4bf92f3", "-o", stamped, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for path, want := range map[string]string{
+		stamped: `^docent v1\.2\.3, revision 4bf92f3, go1\.\S+\n$`,
+		binary:  `^docent \S+, revision \S+, go1\.\S+\n$`,
+	} {
+		out, err := exec.CommandContext(t.Context(), path, "version").Output()
+		if err != nil || !regexp.MustCompile(want).Match(out) {
+			t.Errorf("%q (%v), want %s", out, err, want)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"serve"}, {"--help"}, {"check", "--yaml"}, {"check", "--json", "more"}, {"version", "--json"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			cmd, stdout, stderr := newWorld(t).command(args...)
+			if got := exitStatus(t, cmd.Run()); got != 2 || stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), "usage: docent") {
+				t.Errorf("exit status %d, stdout %q, stderr %q, want 2 and the usage", got, stdout, stderr)
+			}
+		})
+	}
+}

@@ -1,0 +1,174 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"docent/internal/config"
+)
+
+// configuration says what is wrong with the environment, all of it.
+func configuration(c config.Config, err error) Result {
+	var faults config.Faults
+	if errors.As(err, &faults) {
+		var all []string
+		for _, f := range faults {
+			all = append(all, f.Variable+" "+f.Problem)
+		}
+		return verdict("", all, nil)
+	}
+	var notes []string
+	if c.OnCloudRun && (c.FirestoreEmulator != "" || c.SecretManagerEmulator != "") {
+		notes = append(notes, "FIRESTORE_EMULATOR_HOST or SECRET_MANAGER_EMULATOR_HOST is set on Cloud Run: the service depends on an emulator")
+	}
+	if u, err := url.Parse(c.BaseURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		notes = append(notes, "OPENAI_BASE_URL is http: the API key travels unencrypted")
+	}
+	return verdict(fmt.Sprintf("%d sessions a minute for one address, %d for one instance, counted in %s",
+		c.RateLimit, c.InstanceLimit, c.Store), nil, notes)
+}
+
+// previews is where hosting platforms put a site's name in the address of a
+// preview: the fixed piece of an entry must stand there, or it matches no
+// preview of that site.
+var previews = map[string]string{
+	"web.app":     "SITE--*",
+	"netlify.app": "*--SITE",
+	"pages.dev":   "*.SITE",
+}
+
+// origins looks for entries that are valid and yet cannot be what was meant.
+func origins(c config.Config) Result {
+	list := c.AllowedOrigins.String()
+	var faults, notes []string
+	onlyLoopback := true
+	for entry := range strings.SplitSeq(list, ",") {
+		scheme, rest, _ := strings.Cut(entry, "://")
+		host := hostOf(rest)
+		if isLoopback(host) {
+			if c.OnCloudRun {
+				notes = append(notes, entry+" lets pages in that visitors serve on their own machines: right for development, not needed here")
+			}
+			continue
+		}
+		onlyLoopback = false
+		suffix, icann := publicsuffix.PublicSuffix(host)
+		addr, notIP := netip.ParseAddr(strings.Trim(host, "[]"))
+		public := notIP != nil && (icann || strings.Contains(suffix, ".")) || notIP == nil && !addr.IsPrivate() && !addr.IsLinkLocalUnicast()
+		switch {
+		case !public && notIP != nil:
+			notes = append(notes, fmt.Sprintf("%s: no public name ends in %q, so this page can be visited in a private network alone", entry, suffix))
+		case public && scheme == "http":
+			faults = append(faults, entry+": anybody between a visitor and that page can change it and use the assistant through it: "+
+				"serve it by https and write https://"+rest)
+		}
+		if fault := unreachable(host, suffix); fault != "" {
+			faults = append(faults, entry+": "+fault)
+		}
+	}
+	if onlyLoopback && c.OnCloudRun {
+		faults = append(faults, "ALLOWED_ORIGINS names loopback hosts alone, so no visitor can use the assistant: add the origin of your docs site")
+	}
+	return verdict(strings.ReplaceAll(list, ",", ", "), faults, notes)
+}
+
+// unreachable says why a pattern of previews matches none, if it does not.
+func unreachable(host, suffix string) string {
+	form, known := previews[suffix]
+	label, _, below := strings.Cut(strings.TrimSuffix(host, "."+suffix), ".")
+	if !known || below || !strings.Contains(label, "*") {
+		return ""
+	}
+	head, tail, _ := strings.Cut(label, "*")
+	if form == "SITE--*" && strings.HasSuffix(head, "--") || form == "*--SITE" && strings.HasPrefix(tail, "--") {
+		return ""
+	}
+	return fmt.Sprintf("%s names previews %s.%[1]s, so this matches none of yours, but perhaps a stranger's", suffix, form)
+}
+
+// hostOf returns the host of an origin without its scheme.
+func hostOf(rest string) string {
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') {
+		return rest[:i]
+	}
+	return rest
+}
+
+// isLoopback reports whether a host is this machine, or each visitor's own.
+func isLoopback(host string) bool {
+	host = strings.Trim(host, "[]")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
+}
+
+// The shortest prefixes that one operator's proxies can plausibly need.
+const (
+	minIPv4Bits = 8
+	minIPv6Bits = 16
+)
+
+// trustedProxies looks for what makes all visitors one address, or lets them
+// choose theirs.
+func trustedProxies(c config.Config) Result {
+	cloudRun := trusts(c.TrustedProxies, config.CloudRun())
+	hosting := trusts(c.TrustedProxies, config.FirebaseHosting())
+	var faults, notes []string
+	if c.OnCloudRun && !cloudRun {
+		faults = append(faults, "Cloud Run's own front end is not trusted, so all visitors share one address and its limit: add cloud-run to TRUSTED_PROXIES")
+	}
+	for _, p := range c.TrustedProxies {
+		if p.Addr().Is4() && p.Bits() < minIPv4Bits || p.Addr().Is6() && p.Bits() < minIPv6Bits {
+			faults = append(faults, p.String()+" trusts a large part of the internet, where anybody can forge an address: name the networks of your proxies in TRUSTED_PROXIES")
+		}
+	}
+	switch {
+	case hosting:
+		notes = append(notes, "firebase-hosting is right behind a Firebase Hosting rewrite alone: it believes Google's network, from where some services fetch for their users, "+
+			"who could then forge an address (RATE_LIMIT_INSTANCE_PER_MINUTE bounds what that can cost)")
+	case c.OnCloudRun:
+		notes = append(notes, "behind a Firebase Hosting rewrite add firebase-hosting, behind a load balancer its address: else all who come through share its limit")
+	case len(c.TrustedProxies) == 0:
+		notes = append(notes, "right if visitors connect to this process themselves; behind a proxy they all share one limit, until TRUSTED_PROXIES names its network")
+	}
+	if cloudRun && !c.OnCloudRun {
+		notes = append(notes, "cloud-run is trusted, but this is not Cloud Run")
+	}
+	return verdict(describe(c.TrustedProxies, cloudRun, hosting), faults, notes)
+}
+
+// trusts reports whether the networks of a preset are all among those trusted.
+func trusts(trusted, preset config.Proxies) bool {
+	for _, p := range preset {
+		if !slices.ContainsFunc(trusted, func(t netip.Prefix) bool { return t.Contains(p.Addr()) && t.Bits() <= p.Bits() }) {
+			return false
+		}
+	}
+	return true
+}
+
+// describe names presets as the operator does.
+func describe(trusted config.Proxies, cloudRun, hosting bool) string {
+	var names []string
+	var preset config.Proxies
+	if cloudRun {
+		names, preset = append(names, "cloud-run"), append(preset, config.CloudRun()...)
+	}
+	if hosting {
+		names, preset = append(names, "firebase-hosting"), append(preset, config.FirebaseHosting()...)
+	}
+	for _, p := range trusted {
+		if !slices.Contains(preset, p) {
+			names = append(names, p.String())
+		}
+	}
+	if len(names) == 0 {
+		return "none: a visitor's address is the peer's"
+	}
+	return strings.Join(names, ", ")
+}
