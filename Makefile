@@ -1,10 +1,10 @@
-# Everything is set up on first use: make demo and make test need Go alone.
+# Everything is set up on first use, on a machine with Go.
 GOLANGCI_VERSION := v2.15.0
 BIN := $(CURDIR)/.bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
 
-.PHONY: demo run emulator test bench lint fuzz
+.PHONY: demo run emulator test deps bench lint fuzz
 
 demo: ## Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
 	go run ./cmd/demo
@@ -15,8 +15,15 @@ run: ## The service itself, configured by the environment
 emulator: ## A Firestore emulator: set FIRESTORE_EMULATOR_HOST=127.0.0.1:8686
 	gcloud emulators firestore start --host-port=127.0.0.1:8686
 
-test: ## All tests, with the race detector, in random order
+test: deps ## All tests, with the race detector, in random order
 	go test -race -shuffle=on ./...
+
+# What the tests use beside Go, where it can be installed: a C compiler for the
+# race detector, shellcheck.
+deps:
+	@if ! { command -v cc && command -v shellcheck; } >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev shellcheck; \
+	fi
 
 bench: ## What the limiter adds to a request, with either store
 	go test -run='^$$' -bench=. ./internal/ratelimit

@@ -1,0 +1,331 @@
+package deploy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"docent/internal/testkit"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	testKey      = "sk-test-KEY0000000000000000000000000000KEY"
+	testWorkflow = "wf_test"
+	testOrigin   = "https://docs.example.com"
+	testIdentity = "identity-key-for-tests-only-32-bytes-or-more"
+	testVersion  = "v1.2.3-test"
+	testRevision = "0123456789abcdef0123456789abcdef01234567"
+)
+
+// image is what the Dockerfile makes.
+type image struct {
+	binary     string // Where it was built.
+	path       string // Where it is in the image.
+	base       string
+	user       string
+	entrypoint []string
+}
+
+// imageDir is where the image is built, once for all tests that want it.
+var imageDir string
+
+var built = sync.OnceValues(func() (image, error) { return buildImage(imageDir) })
+
+func TestMain(m *testing.M) {
+	var err error
+	if imageDir, err = os.MkdirTemp("", "docent-image-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(imageDir)
+	os.Exit(code)
+}
+
+// buildImage does what the Dockerfile says, command by command, in a directory
+// that holds what it copies and nothing else. Of the machine it uses the
+// compiler and its caches.
+func buildImage(dir string) (image, error) {
+	text, err := os.ReadFile("../Dockerfile")
+	if err != nil {
+		return image{}, err
+	}
+	var (
+		i        image
+		workdir  string
+		stage    string
+		arg      = map[string]string{"VERSION": testVersion, "REVISION": testRevision}
+		variable = map[string]string{}
+		env      = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GOENV=off", "GOTOOLCHAIN=local"}
+	)
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB"} {
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			return image{}, err
+		}
+		env = append(env, name+"="+strings.TrimSpace(string(value)))
+	}
+	for line := range strings.Lines(strings.ReplaceAll(string(text), "\\\n", " ")) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		instruction, rest, _ := strings.Cut(line, " ")
+		words := strings.Fields(rest)
+		switch {
+		case instruction == "FROM" && len(words) == 3 && words[1] == "AS":
+			stage = words[2]
+		case instruction == "FROM" && len(words) == 1:
+			stage, i.base = "", words[0]
+		case instruction == "WORKDIR" && stage != "":
+			workdir = filepath.Join(dir, rest)
+			err = os.MkdirAll(workdir, 0o755)
+		case instruction == "ENV" && stage != "":
+			name, value, _ := strings.Cut(rest, "=")
+			variable[name] = value
+			env = append(env, rest)
+		case instruction == "ARG" && stage != "":
+			name, _, _ := strings.Cut(rest, "=")
+			env = append(env, name+"="+arg[name])
+		case instruction == "COPY" && stage != "":
+			err = copyIn(workdir, words)
+		case instruction == "RUN" && stage != "":
+			if rest != "go mod download" && variable["GOPROXY"] != "off" {
+				return i, fmt.Errorf("the network is open to %q", rest)
+			}
+			cmd := exec.Command("sh", "-c", rest)
+			cmd.Dir, cmd.Env = workdir, env
+			if out, failed := cmd.CombinedOutput(); failed != nil {
+				err = fmt.Errorf("%w\n%s", failed, out)
+			}
+		case instruction == "COPY" && len(words) == 3 && words[0] == "--from=build":
+			i.binary, i.path = filepath.Join(dir, words[1]), words[2]
+		case instruction == "USER":
+			i.user = rest
+		case instruction == "ENTRYPOINT":
+			err = json.Unmarshal([]byte(rest), &i.entrypoint)
+		default:
+			err = errors.New("this test does not know the instruction")
+		}
+		if err != nil {
+			return i, fmt.Errorf("%s: %w", line, err)
+		}
+	}
+	return i, nil
+}
+
+// copyIn copies files and directories of the repository into a directory.
+func copyIn(workdir string, words []string) error {
+	target := filepath.Join(workdir, words[len(words)-1])
+	for _, name := range words[:len(words)-1] {
+		source := filepath.Join("..", name)
+		info, err := os.Stat(source)
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			err = os.CopyFS(target, os.DirFS(source))
+		} else {
+			err = copyFile(source, filepath.Join(target, name))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o644)
+}
+
+func theImage(t *testing.T) image {
+	t.Helper()
+	i, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func TestImage(t *testing.T) {
+	t.Parallel()
+	i := theImage(t)
+	want := image{base: "gcr.io/distroless/static-debian12:nonroot", user: "65532:65532", path: "/docent", entrypoint: []string{"/docent"}, binary: i.binary}
+	if diff := cmp.Diff(want, i, cmp.AllowUnexported(image{})); diff != "" {
+		t.Errorf("image (-want +got):\n%s", diff)
+	}
+	kept := strings.Split(read(t, "../.dockerignore"), "\n")
+	for line := range strings.Lines(read(t, "../Dockerfile")) {
+		words := strings.Fields(line)
+		if len(words) < 3 || words[0] != "COPY" || strings.HasPrefix(words[1], "--") {
+			continue
+		}
+		for _, source := range words[1 : len(words)-1] {
+			if !slices.Contains(kept, "!"+source) {
+				t.Errorf(".dockerignore keeps %s from the build", source)
+			}
+		}
+	}
+}
+
+// process is a running Docent.
+type process struct {
+	url    string
+	output *bytes.Buffer // To be read once the process has ended.
+	stop   func()
+}
+
+// start runs a command that is Docent, until the test ends at the latest.
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{output: &bytes.Buffer{}}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	listening, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			fmt.Fprintln(p.output, lines.Text())
+			var line struct{ Message, Address string }
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "listening" {
+				listening <- line.Address
+			}
+		}
+		ended <- cmd.Wait()
+	}()
+	p.stop = sync.OnceFunc(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := <-ended; err != nil {
+			t.Errorf("Docent ended with %v\n%s%s", err, p.output, &stderr)
+		}
+	})
+	select {
+	case address := <-listening:
+		p.url = "http://" + address
+		t.Cleanup(p.stop)
+	case err := <-ended:
+		t.Fatalf("Docent did not start: %v\n%s%s", err, p.output, &stderr)
+	}
+	return p
+}
+
+// sessionRequest returns a page's request for a session.
+func sessionRequest(t *testing.T, url string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/api/chatkit/session", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Origin", testOrigin)
+	return req
+}
+
+// answer sends a request and returns the answer and its body.
+func answer(t *testing.T, client *http.Client, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// orSkip skips a test that lacks something, or fails it where CI must have it.
+func orSkip(t *testing.T, lacks string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(lacks)
+	}
+	t.Skip(lacks)
+}
+
+func TestImageServesFromAnEmptyRoot(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		orSkip(t, "changing the root directory takes root")
+	}
+	// Over TLS, which only the image's CA bundle can vouch for.
+	openai := testkit.NewOpenAI(testKey, testWorkflow)
+	upstream := httptest.NewTLSServer(openai)
+	t.Cleanup(upstream.Close)
+
+	i := theImage(t)
+	root := t.TempDir()
+	if err := os.MkdirAll(root+"/etc/ssl/certs", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: upstream.Certificate().Raw})
+	if err := os.WriteFile(root+"/etc/ssl/certs/ca-certificates.crt", bundle, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Not copied: what this process has open for writing, even for a moment, a
+	// child that starts just then keeps open, and it cannot be run.
+	if err := os.Link(i.binary, root+i.path); err != nil {
+		t.Fatal(err)
+	}
+	inside := func(arguments ...string) *exec.Cmd {
+		cmd := exec.CommandContext(context.Background(), i.entrypoint[0], arguments...) // Its end is the test's to see.
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+		return cmd
+	}
+	serve := inside()
+	serve.Env = []string{
+		"PORT=127.0.0.1:0", "ALLOWED_ORIGINS=" + testOrigin, "OPENAI_API_KEY=" + testKey, "CHATKIT_WORKFLOW_ID=" + testWorkflow,
+		"OPENAI_BASE_URL=" + upstream.URL + "/v1", "LOG_FORMAT=json",
+	}
+	p := start(t, serve)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/health", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, body := answer(t, http.DefaultClient, req); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ok"`) {
+		t.Errorf("health: %d %s", resp.StatusCode, body)
+	}
+	if resp, body := answer(t, http.DefaultClient, sessionRequest(t, p.url)); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ek_`) {
+		t.Errorf("session: %d %s", resp.StatusCode, body)
+	}
+	p.stop()
+	if t.Failed() {
+		t.Logf("Docent wrote:\n%s", p.output)
+	}
+	version, err := inside("version").CombinedOutput()
+	for _, want := range []string{testVersion, testRevision} {
+		if err != nil || !strings.Contains(string(version), want) {
+			t.Errorf("docent version: %s (%v), want %s in it", version, err, want)
+		}
+	}
+}

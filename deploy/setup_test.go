@@ -1,0 +1,282 @@
+package deploy_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/api/cloudbuild/v1"
+	"google.golang.org/api/run/v1"
+)
+
+// secretKey and secretWorkflow are what setup.sh is given and must not show.
+const (
+	secretKey      = "sk-proj-CANARY00000000000000000000000KEY"
+	secretWorkflow = "wf_CANARY0000000000000000"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+// setup runs setup.sh without a terminal, with a gcloud that stands in and keeps
+// what it is told in a directory. It returns what was printed, errors included.
+func setup(t *testing.T, state string, arguments ...string) (string, error) {
+	t.Helper()
+	read(t, "setup.sh") // For the test's cache, which does not see what is run.
+	read(t, "env.sh")
+	read(t, "testdata/gcloud")
+	stub, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-x", "setup.sh", "--project=my-docs-project", "--region=europe-west1"}, arguments...)...)
+	cmd.Env = []string{"PATH=" + stub + ":/usr/bin:/bin", "HOME=" + state, "STATE=" + state}
+	out, err := cmd.CombinedOutput()
+	for _, secret := range []string{secretKey, secretWorkflow} {
+		if bytes.Contains(out, []byte(secret)) {
+			t.Errorf("%s is printed:\n%s", secret, out)
+		}
+	}
+	// With -x, bash says what it reads until the script turns that off.
+	return regexp.MustCompile(`(?m)^\+.*\n`).ReplaceAllString(string(out), ""), err
+}
+
+// secretFiles are the options that name files with the secrets.
+func secretFiles(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	key, workflow := dir+"/key", dir+"/workflow"
+	for path, value := range map[string]string{key: secretKey, workflow: secretWorkflow} {
+		if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []string{"--openai-api-key-file=" + key, "--workflow-id-file=" + workflow}
+}
+
+func TestDryRun(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	first, err := setup(t, state, "--dry-run")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, first)
+	}
+	if *update {
+		if err := os.WriteFile("testdata/setup.golden", []byte(first), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(read(t, "testdata/setup.golden"), first); diff != "" {
+		t.Errorf("setup.sh --dry-run (-testdata/setup.golden +got):\n%s", diff)
+	}
+	if again, err := setup(t, state, "--dry-run"); err != nil || again != first {
+		t.Errorf("the second time (%v) (-first +second):\n%s", err, cmp.Diff(first, again))
+	}
+	if log, err := os.ReadFile(state + "/log"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("gcloud was run:\n%s", log)
+	}
+	// With secrets at hand it prints their files' names, as setup checks for both.
+	if out, err := setup(t, state, append(secretFiles(t), "--dry-run")...); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// commands returns what gcloud was asked to do, without the questions, and what
+// it was given to store.
+func commands(t *testing.T, state string) (did []string, stored map[string]string) {
+	t.Helper()
+	stored = map[string]string{}
+	log := read(t, state+"/log")
+	for line := range strings.Lines(log) {
+		command, input, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if name, ok := strings.CutPrefix(command, "secrets versions add "); ok {
+			name, _, _ = strings.Cut(name, " ")
+			stored[name] = input
+		}
+		if !strings.Contains(command, " describe ") {
+			did = append(did, command)
+		}
+		for _, secret := range []string{secretKey, secretWorkflow} {
+			if strings.Contains(command, secret) {
+				t.Errorf("an argument of gcloud is %s", secret)
+			}
+		}
+	}
+	if err := os.Remove(state + "/log"); err != nil {
+		t.Fatal(err)
+	}
+	return did, stored
+}
+
+func TestSetup(t *testing.T) {
+	t.Parallel()
+	state, options := t.TempDir(), secretFiles(t)
+	if out, err := setup(t, state, options...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	did, stored := commands(t, state)
+	identity := stored["docent-identity-key"]
+	if want := map[string]string{"openai-api-key": secretKey, "chatkit-workflow-id": secretWorkflow, "docent-identity-key": identity}; !cmp.Equal(want, stored) {
+		t.Errorf("secrets (-want +got):\n%s", cmp.Diff(want, stored))
+	}
+	if !regexp.MustCompile(`^[A-Za-z0-9+/]{43}=$`).MatchString(identity) {
+		t.Error("the identity key is not 32 random bytes")
+	}
+	first := strings.Join(did, "\n")
+	for _, order := range [][2]string{
+		{"--role=roles/secretmanager.secretAccessor", "run jobs execute docent-check"},
+		{"run jobs execute docent-check", "run services replace"},
+	} {
+		if i, j := strings.Index(first, order[0]), strings.Index(first, order[1]); i < 0 || j < i {
+			t.Errorf("%q must come before %q:\n%s", order[0], order[1], first)
+		}
+	}
+
+	var service run.Service
+	manifest := read(t, state+"/service.yaml")
+	if err := decode([]byte(manifest), &service); err != nil {
+		t.Fatal(err)
+	}
+	image := "europe-west1-docker.pkg.dev/my-docs-project/docent/docent:first"
+	if got := service.Spec.Template.Spec; got.Containers[0].Image != image || got.ServiceAccountName != "docent-run@my-docs-project.iam.gserviceaccount.com" {
+		t.Errorf("image %q, account %q", got.Containers[0].Image, got.ServiceAccountName)
+	}
+	served := map[string]string{}
+	for _, v := range service.Spec.Template.Spec.Containers[0].Env {
+		served[v.Name] = v.Value
+	}
+	var checked map[string]string
+	if err := yaml.Unmarshal([]byte(read(t, state+"/env.yaml")), &checked); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(served, checked); diff != "" {
+		t.Errorf("the check job tries another environment (-service +job):\n%s", diff)
+	}
+
+	// Again: nothing that is there is made, replaced or given another value.
+	if out, err := setup(t, state, options...); err != nil {
+		t.Fatalf("the second time: %v\n%s", err, out)
+	}
+	did, stored = commands(t, state)
+	if len(stored) != 0 {
+		t.Error("the second time, secrets were stored")
+	}
+	for _, command := range did {
+		if regexp.MustCompile(` create | replace |^builds submit `).MatchString(command) {
+			t.Errorf("the second time: %s", command)
+		}
+	}
+}
+
+// binding matches a role that an account is given, and on what.
+var binding = regexp.MustCompile(`(?m)^gcloud (.*) add-iam-policy-binding (\S+) --member=serviceAccount:(docent-\w+)@\S+ --role=(\S+)`)
+
+func TestAccountsHaveNoRoleTooMany(t *testing.T) {
+	t.Parallel()
+	got := map[string][]string{}
+	for _, m := range binding.FindAllStringSubmatch(read(t, "testdata/setup.golden"), -1) {
+		got[m[3]] = append(got[m[3]], m[4]+" on "+m[1]+" "+m[2])
+	}
+	want := map[string][]string{
+		"docent-run": {
+			"roles/datastore.user on projects my-docs-project",
+			"roles/secretmanager.secretAccessor on secrets openai-api-key",
+			"roles/secretmanager.secretAccessor on secrets chatkit-workflow-id",
+			"roles/secretmanager.secretAccessor on secrets docent-identity-key",
+		},
+		"docent-build": {
+			"roles/storage.objectViewer on storage buckets gs://my-docs-project-docent-source",
+			"roles/artifactregistry.writer on artifacts repositories docent",
+			"roles/iam.serviceAccountUser on iam service-accounts docent-run@my-docs-project.iam.gserviceaccount.com",
+			"roles/logging.logWriter on projects my-docs-project",
+			"roles/run.developer on projects my-docs-project",
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("roles (-want +got):\n%s", diff)
+	}
+}
+
+func TestSetupMendsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	state, options := t.TempDir(), secretFiles(t)
+	if out, err := setup(t, state, options...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	commands(t, state)
+	lost, err := filepath.Glob(state + "/version_of_chatkit-workflow-id*")
+	if err != nil || len(lost) != 1 {
+		t.Fatalf("%v %v", lost, err)
+	}
+	if err := os.Remove(lost[0]); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := setup(t, state, options...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, stored := commands(t, state); !cmp.Equal(stored, map[string]string{"chatkit-workflow-id": secretWorkflow}) {
+		t.Errorf("stored %v, want the workflow's ID alone", stored)
+	}
+}
+
+func TestSetupRefuses(t *testing.T) {
+	t.Parallel()
+	empty := t.TempDir() + "/empty"
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name      string
+		arguments []string
+		want      string
+	}{
+		{"a secret as an argument", []string{"--openai-api-key=" + secretKey}, "there is no option --openai-api-key "},
+		{"a secret by itself", []string{secretKey}, "the options begin with --"},
+		{"no terminal and no file", nil, "there is no terminal to ask for OpenAI API key"},
+		{"an empty file", []string{"--openai-api-key-file=" + empty}, "the value of openai-api-key is empty"},
+		{"a file that is not there", []string{"--openai-api-key-file=/nowhere"}, "/nowhere cannot be read"},
+		{"a project that is no ID", []string{"--project=a b;c"}, "--project must be"},
+		{"a region that is none", []string{"--region=europe"}, "--region must be"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if out, err := setup(t, t.TempDir(), tt.arguments...); err == nil || !strings.Contains(out, tt.want) {
+				t.Errorf("%v, %q is not in:\n%s", err, tt.want, out)
+			}
+		})
+	}
+}
+
+func TestShellScripts(t *testing.T) {
+	t.Parallel()
+	scripts := map[string]string{}
+	for _, path := range append(files(t, "*.sh"), "testdata/gcloud") {
+		scripts[path] = read(t, path)
+	}
+	for _, step := range load[cloudbuild.Build](t, "../cloudbuild.yaml").Steps {
+		if step.Script != "" {
+			scripts["cloudbuild.yaml "+step.Id] = step.Script
+		}
+	}
+	if _, err := exec.LookPath("shellcheck"); err != nil {
+		orSkip(t, "shellcheck is not installed")
+	}
+	for name, text := range scripts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), "shellcheck", "-")
+			cmd.Stdin = strings.NewReader(text)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
