@@ -203,12 +203,6 @@ func says(status int, code, message string) http.HandlerFunc {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	unused, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unused.Close()
-	nowhere := unused.Addr().String()
 	denied := status.Error(codes.PermissionDenied, "Missing or insufficient permissions.")
 	tests := []struct {
 		name   string

@@ -30,6 +30,7 @@ const (
 	testIdentity = "identity-key-for-tests-only-32-bytes-or-more"
 	testOrigin   = "https://docs.example.com"
 	upstreamText = "UPSTREAM-TEXT" // In everything that only the log may hold, or nobody.
+	nowhere      = "127.0.0.1:1"   // Nobody listens there, and no other test is given that port.
 )
 
 // binary is the built service, with the race detector in it.

@@ -209,26 +209,23 @@ func TestUpstreamNeverAnswers(t *testing.T) {
 
 func TestUpstreamCannotBeReached(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(l net.Listener){
-		"refused": func(l net.Listener) { l.Close() },
-		"reset before the request": func(l net.Listener) {
-			for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
-				if tcp, ok := conn.(*net.TCPConn); ok {
-					tcp.SetLinger(0) // Close sends a reset.
-				}
-				conn.Close()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				tcp.SetLinger(0) // Close sends a reset.
 			}
-		},
-	} {
+			conn.Close()
+		}
+	}()
+	for name, address := range map[string]string{"refused": nowhere, "reset before the request": l.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { l.Close() })
-			go spoil(l)
-			d := start(t, "OPENAI_BASE_URL=http://"+l.Addr().String())
+			d := start(t, "OPENAI_BASE_URL=http://"+address)
 			if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 503 || r.Code != "upstream_busy" || r.Header.Get("Retry-After") != "5" {
 				t.Errorf("%d %v %s", r.StatusCode, r.Header, r.body)
 			}

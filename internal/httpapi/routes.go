@@ -4,7 +4,6 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -138,22 +137,23 @@ func (a *api) guard(check handler) func(http.Handler) http.Handler {
 	}
 }
 
-// ignoreBody keeps a body, which nobody needs, from delaying anything: net/http
-// would wait for up to 256 kB of it before it answers, and again before it lets
-// go of the connection. One thing is lost: while there is a body to come,
-// net/http does not see that a visitor leaves, whose session is then minted.
+// bodyPatience is how long the answer waits for the rest of a body.
+const bodyPatience = time.Second
+
+// ignoreBody keeps a body, which nobody needs, from delaying anything for long.
+// Before net/http sends an answer it takes in up to 256 kB of what is left of
+// the body, so that the connection can be used again: without a deadline of its
+// own, for as long as the client likes. One thing is lost: while there is a body
+// to come, net/http does not see that a visitor leaves, whose session is then
+// minted.
 func (a *api) ignoreBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r)
 		if r.ContentLength == 0 {
-			next.ServeHTTP(w, r)
 			return
 		}
-		conn := http.NewResponseController(w)
-		errs := []error{conn.EnableFullDuplex()}
-		next.ServeHTTP(w, r)
-		errs = append(errs, conn.SetReadDeadline(time.Now()))
-		if err := errors.Join(errs...); err != nil {
-			a.Log.Debug("a body could not be ignored", "error", err)
+		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyPatience)); err != nil {
+			a.Log.Debug("a body could not be given a deadline", "error", err)
 		}
 	})
 }
