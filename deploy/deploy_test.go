@@ -400,6 +400,11 @@ func TestAlertsCountEveryFailure(t *testing.T) {
 			}
 		}
 	}
+	// Of refusals at the ceiling only 60 a minute are logged, beside 600 grants.
+	ratio := load[monitoring.AlertPolicy](t, "monitoring/alert-error-ratio.yaml").Conditions[0].ConditionThreshold
+	if ratio.ThresholdValue >= 60.0/(600+60) {
+		t.Errorf("the threshold %v is too high for an instance at its ceiling to reach", ratio.ThresholdValue)
+	}
 	page := read(t, "monitoring/alert-error-ratio.md")
 	for _, code := range failures {
 		if !strings.Contains(page, "| `"+code+"` |") {

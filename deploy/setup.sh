@@ -48,6 +48,9 @@ done
 [[ $project =~ ^[a-z][a-z0-9-]{4,28}[a-z0-9]$ ]] || die "--project must be the ID of a Google Cloud project (--help says more)"
 [[ $region =~ ^[a-z]+-[a-z]+[0-9]+$ ]] || die "--region must be a region such as us-central1 (--help says more)"
 location=${location:-$region}
+# Read later, in another directory.
+[[ -z $key_file || $key_file = /* ]] || key_file=$PWD/$key_file
+[[ -z $workflow_file || $workflow_file = /* ]] || workflow_file=$PWD/$workflow_file
 for file in "$key_file" "$workflow_file"; do
   [[ -z $file || -r $file ]] || die "$file cannot be read"
 done
@@ -157,6 +160,21 @@ run_once gcloud iam service-accounts describe "$runtime" --project="$project" --
 run_once gcloud iam service-accounts describe "$builder" --project="$project" -- \
   gcloud iam service-accounts create docent-build --display-name='Docent, building' --project="$project"
 
+step 'Artifact Registry, and a bucket through which sources get to a build'
+run_once gcloud artifacts repositories describe "$repository" --location="$region" --project="$project" -- \
+  gcloud artifacts repositories create "$repository" --repository-format=docker --location="$region" --project="$project"
+run_once gcloud storage buckets describe "$bucket" --project="$project" -- \
+  gcloud storage buckets create "$bucket" --location="$region" --uniform-bucket-level-access --public-access-prevention --project="$project"
+
+step 'What builds it may read sources, push images, write logs and deploy revisions that run as the other'
+grant gcloud storage buckets add-iam-policy-binding "$bucket" --member="serviceAccount:$builder" --role=roles/storage.objectViewer
+grant gcloud artifacts repositories add-iam-policy-binding "$repository" --member="serviceAccount:$builder" --role=roles/artifactregistry.writer \
+  --location="$region" --project="$project"
+grant gcloud iam service-accounts add-iam-policy-binding "$runtime" --member="serviceAccount:$builder" --role=roles/iam.serviceAccountUser --project="$project"
+for role in roles/logging.logWriter roles/run.developer; do
+  grant gcloud projects add-iam-policy-binding "$project" --member="serviceAccount:$builder" --role="$role" --condition=None
+done
+
 step 'The secrets. What is given is asked for or in a file, and goes to gcloud by standard input'
 store openai-api-key latest given 'OpenAI API key' "$key_file"
 store chatkit-workflow-id latest given 'ChatKit workflow ID' "$workflow_file"
@@ -171,28 +189,13 @@ done
 # It takes minutes to take effect, and nothing here waits for it.
 run gcloud firestore fields ttls update expires_at --collection-group=rate_limits '--database=(default)' --enable-ttl --async --project="$project" --quiet
 
-step 'Artifact Registry, and a bucket through which sources get to a build'
-run_once gcloud artifacts repositories describe "$repository" --location="$region" --project="$project" -- \
-  gcloud artifacts repositories create "$repository" --repository-format=docker --location="$region" --project="$project"
-run_once gcloud storage buckets describe "$bucket" --project="$project" -- \
-  gcloud storage buckets create "$bucket" --location="$region" --uniform-bucket-level-access --public-access-prevention --project="$project"
-
 step 'What it runs as may use Firestore and read these three secrets, nothing else'
 grant gcloud projects add-iam-policy-binding "$project" --member="serviceAccount:$runtime" --role=roles/datastore.user --condition=None
 for secret in openai-api-key chatkit-workflow-id docent-identity-key; do
   grant gcloud secrets add-iam-policy-binding "$secret" --member="serviceAccount:$runtime" --role=roles/secretmanager.secretAccessor --project="$project"
 done
 
-step 'What builds it may read sources, push images, write logs and deploy revisions that run as the other'
-grant gcloud storage buckets add-iam-policy-binding "$bucket" --member="serviceAccount:$builder" --role=roles/storage.objectViewer
-grant gcloud artifacts repositories add-iam-policy-binding "$repository" --member="serviceAccount:$builder" --role=roles/artifactregistry.writer \
-  --location="$region" --project="$project"
-grant gcloud iam service-accounts add-iam-policy-binding "$runtime" --member="serviceAccount:$builder" --role=roles/iam.serviceAccountUser --project="$project"
-for role in roles/logging.logWriter roles/run.developer; do
-  grant gcloud projects add-iam-policy-binding "$project" --member="serviceAccount:$builder" --role="$role" --condition=None
-done
-
-step 'The first image. Meanwhile the roles above arrive everywhere'
+step 'The first image. Roles take minutes to arrive everywhere: if this is refused, run the script again'
 run_once gcloud artifacts docker images describe "$image" --project="$project" -- \
   gcloud builds submit . --config=deploy/image.yaml --substitutions="_IMAGE=$image" --region="$region" \
   --gcs-source-staging-dir="$bucket/source" --project="$project"
@@ -200,14 +203,18 @@ run_once gcloud artifacts docker images describe "$image" --project="$project" -
 step 'The check job: it tries every dependency as the account that Docent runs as'
 echo "deploy/env.sh $project <service.yaml >RENDERED/env.yaml"
 $dry || deploy/env.sh "$project" <service.yaml >"$rendered/env.yaml"
-run_once gcloud run jobs describe "$service-check" --region="$region" --project="$project" -- \
-  gcloud run jobs create "$service-check" --image="$image" --args=check --service-account="$runtime" --env-vars-file="$rendered/env.yaml" \
+run gcloud run jobs deploy "$service-check" --image="$image" --args=check --service-account="$runtime" --env-vars-file="$rendered/env.yaml" \
   --max-retries=0 --task-timeout=60s --region="$region" --project="$project"
-run gcloud run jobs execute "$service-check" --wait --region="$region" --project="$project"
+run gcloud run jobs execute "$service-check" --wait --region="$region" --project="$project" ||
+  die "the check failed. Its report says what to do; mend that and run this again:
+  gcloud logging read 'resource.type=\"cloud_run_job\" resource.labels.job_name=\"$service-check\"' --freshness=10m --order=asc --format='value(textPayload)' --project=$project"
 
 step "The service's first revision, and the public access that service.yaml asks for"
 echo "sed -e s/PROJECT_ID/$project/g -e 's|image: IMAGE|image: $image|' service.yaml >RENDERED/service.yaml"
 $dry || render
-run_once gcloud run services describe "$service" --region="$region" --project="$project" -- \
-  gcloud run services replace "$rendered/service.yaml" --region="$region" --project="$project"
+# A service whose first revision never became ready exists, too.
+ready=(gcloud run services describe "$service" --region="$region" --project="$project" '--format=value(status.latestReadyRevisionName)')
+replace=(gcloud run services replace "$rendered/service.yaml" --region="$region" --project="$project")
+show "${ready[@]}" && printf ' | grep -q . ||\n  ' && show "${replace[@]}" && echo
+$dry || "${ready[@]}" 2>/dev/null | grep . >/dev/null || "${replace[@]}"
 run gcloud run services describe "$service" --region="$region" --project="$project" '--format=value(status.url)'
