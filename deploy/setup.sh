@@ -68,6 +68,10 @@ cd "$root"
 rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"' EXIT
 
+# under_way excuses a command that is refused while the one of the run before is
+# still being carried out, which takes minutes. The check looks at what came of it.
+under_way() { echo "  that was refused: if it is still under way from an earlier run, all is well" >&2; }
+
 step() { printf '\n# %s\n' "$*"; }
 
 # show prints a command as one would type it.
@@ -184,10 +188,10 @@ step 'Firestore: a database, no indexes on what nobody searches for, deletion of
 run_once gcloud firestore databases describe '--database=(default)' --project="$project" -- \
   gcloud firestore databases create '--database=(default)' --location="$location" --type=firestore-native --project="$project"
 for field in count expires_at; do
-  run gcloud firestore indexes fields update "$field" --collection-group=rate_limits '--database=(default)' --disable-indexes --project="$project" --quiet
+  run gcloud firestore indexes fields update "$field" --collection-group=rate_limits '--database=(default)' --disable-indexes --project="$project" --quiet || under_way
 done
 # It takes minutes to take effect, and nothing here waits for it.
-run gcloud firestore fields ttls update expires_at --collection-group=rate_limits '--database=(default)' --enable-ttl --async --project="$project" --quiet
+run gcloud firestore fields ttls update expires_at --collection-group=rate_limits '--database=(default)' --enable-ttl --async --project="$project" --quiet || under_way
 
 step 'What it runs as may use Firestore and read these three secrets, nothing else'
 grant gcloud projects add-iam-policy-binding "$project" --member="serviceAccount:$runtime" --role=roles/datastore.user --condition=None
