@@ -108,42 +108,11 @@ func TestFirestoreCountsExactlyAcrossInstances(t *testing.T) {
 	}
 }
 
-// calls records the RPCs of a client.
-type calls struct {
-	mu      sync.Mutex
-	methods []string
-}
-
-func (c *calls) add(method string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.methods = append(c.methods, method[strings.LastIndex(method, "/")+1:])
-}
-
-func (c *calls) take() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	defer func() { c.methods = nil }()
-	return c.methods
-}
-
-func (c *calls) record(o *ratelimit.FirestoreOptions) {
-	o.DialOptions = append(o.DialOptions,
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			c.add(method)
-			return invoke(ctx, method, req, reply, cc, opts...)
-		}),
-		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			c.add(method)
-			return open(ctx, desc, cc, method, opts...)
-		}))
-}
-
 func TestFirestoreCalls(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
-	var made calls
-	s, b := openFirestore(t, address, project, made.record), bucketOf("192.0.2.1")
+	var made testfirestore.Calls
+	s, b := openFirestore(t, address, project, made.Record), bucketOf("192.0.2.1")
 	transaction := []string{"BeginTransaction", "BatchGetDocuments", "Commit"}
 	for _, step := range []struct {
 		name string
@@ -157,14 +126,14 @@ func TestFirestoreCalls(t *testing.T) {
 		{"another instance's bucket", ratelimit.Ask{N: 1, Limit: 5}, append([]string{"Commit"}, transaction...)},
 	} {
 		grant(t, s, b, step.ask)
-		if diff := cmp.Diff(step.want, made.take()); diff != "" {
+		if diff := cmp.Diff(step.want, made.Take()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.name, diff)
 		}
 	}
 	if err := s.Warm(t.Context()); err != nil {
 		t.Errorf("Warm: %v", err)
 	}
-	if diff := cmp.Diff([]string{"BatchGetDocuments"}, made.take()); diff != "" {
+	if diff := cmp.Diff([]string{"BatchGetDocuments"}, made.Take()); diff != "" {
 		t.Errorf("Warm (-want +got):\n%s", diff)
 	}
 }
@@ -926,8 +895,8 @@ func TestFirestoreWithCredentials(t *testing.T) {
 		fails(codes.Unavailable, "Going away."),
 	))}
 	address := server.serve(t)
-	var made calls
-	s := openFirestore(t, "", "docs-prod", made.record, func(o *ratelimit.FirestoreOptions) {
+	var made testfirestore.Calls
+	s := openFirestore(t, "", "docs-prod", made.Record, func(o *ratelimit.FirestoreOptions) {
 		o.DialOptions = append(o.DialOptions,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, target string) (net.Conn, error) {
@@ -942,7 +911,7 @@ func TestFirestoreWithCredentials(t *testing.T) {
 	if tokens := <-authorized; len(tokens) != 1 || !strings.HasPrefix(tokens[0], "Bearer ey") {
 		t.Errorf("%d tokens, want a signed one", len(tokens))
 	}
-	if diff := cmp.Diff([]string{"Commit"}, made.take()); diff != "" {
+	if diff := cmp.Diff([]string{"Commit"}, made.Take()); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 	for _, want := range []string{
@@ -994,15 +963,15 @@ func TestOpenFirestoreRefuses(t *testing.T) {
 func TestFirestoreCountsNothingUnderAGuessableKey(t *testing.T) {
 	t.Parallel()
 	var server standIn
-	var made calls
-	s := openFirestore(t, server.serve(t), "docs-prod", made.record)
+	var made testfirestore.Calls
+	s := openFirestore(t, server.serve(t), "docs-prod", made.Record)
 	for name, key := range map[string][]byte{"none": nil, "too short": idKey[1:]} {
 		s.UseIDKey(key)
 		if g, err := s.Grant(t.Context(), bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5}); err == nil || g.N != 0 {
 			t.Errorf("%s: %+v, %v", name, g, err)
 		}
 	}
-	if methods := made.take(); len(methods) > 0 {
+	if methods := made.Take(); len(methods) > 0 {
 		t.Errorf("calls: %v", methods)
 	}
 }

@@ -1,0 +1,46 @@
+//go:build unix
+
+package testfirestore
+
+import (
+	"context"
+	"path"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"docent/internal/ratelimit"
+)
+
+// Calls records the remote calls of a store, for a test to count what it costs.
+type Calls struct {
+	mu      sync.Mutex
+	methods []string
+}
+
+// Take returns the methods called since it was last called, in their order.
+func (c *Calls) Take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer func() { c.methods = nil }()
+	return c.methods
+}
+
+// Record makes a store that is opened with these options tell its calls.
+func (c *Calls) Record(o *ratelimit.FirestoreOptions) {
+	o.DialOptions = append(o.DialOptions,
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			c.add(method)
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			c.add(method)
+			return open(ctx, desc, cc, method, opts...)
+		}))
+}
+
+func (c *Calls) add(method string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.methods = append(c.methods, path.Base(method))
+}
