@@ -30,7 +30,7 @@ const (
 
 // openAI mints a session as the service does, and cancels it.
 func (r *run) openAI(ctx context.Context, apiKey, workflowID secrets.Value) Result {
-	client := hosted.New(service.MinterOptions(r.config, apiKey, workflowID, time.Now))
+	client := hosted.New(service.MinterOptions(r.config, apiKey, workflowID))
 	defer client.Close()
 	mint, cancel := context.WithTimeout(ctx, r.config.RequestTimeout)
 	defer cancel()

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"time"
 	"unicode"
 
 	"docent/internal/config"
@@ -56,7 +55,7 @@ func (r *run) secretsAndOpenAI(ctx context.Context) {
 func (r *run) secret(ctx context.Context, w *wanted) Result {
 	ref := w.ref.WithProject(r.config.Project)
 	var err error
-	w.source, err = secrets.Open(ctx, service.SecretOptions(r.config, slog.New(slog.DiscardHandler), time.Now),
+	w.source, err = secrets.Open(ctx, service.SecretOptions(r.config, slog.New(slog.DiscardHandler)),
 		secrets.Want{Variable: w.variable, Ref: ref, Into: &w.value})
 	if err != nil {
 		return fail("%s", oneLine(strings.TrimPrefix(err.Error(), w.variable+": ")))

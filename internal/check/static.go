@@ -144,12 +144,7 @@ func trustedProxies(c config.Config) Result {
 
 // trusts reports whether the networks of a preset are all among those trusted.
 func trusts(trusted, preset config.Proxies) bool {
-	for _, p := range preset {
-		if !slices.ContainsFunc(trusted, func(t netip.Prefix) bool { return t.Contains(p.Addr()) && t.Bits() <= p.Bits() }) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(preset, func(p netip.Prefix) bool { return !trusted.Covers(p) })
 }
 
 // describe names presets as the operator does.

@@ -2,6 +2,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -136,7 +138,8 @@ func Load(environment map[string]string) (Config, error) {
 		}
 	}
 	if len(faults) > 0 {
-		return c, faults.sorted()
+		slices.SortStableFunc(faults, func(a, b Fault) int { return cmp.Compare(position(a.Variable), position(b.Variable)) })
+		return c, faults
 	}
 	return c, nil
 }
@@ -268,22 +271,24 @@ func (c *Config) Address() string {
 }
 
 func isListenAddress(s string) bool {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return false
-	}
-	_, err = strconv.ParseUint(port, 10, 16)
+	host, ok := hostOf(s)
 	_, notIP := netip.ParseAddr(host)
-	return err == nil && (host == "" || host == "localhost" || notIP == nil)
+	return ok && (host == "" || host == "localhost" || notIP == nil)
 }
 
 func isHostPort(s string) bool {
+	host, ok := hostOf(s)
+	return ok && host != ""
+}
+
+// hostOf returns the host before a valid port.
+func hostOf(s string) (host string, ok bool) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return false
+		return "", false
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
-	return err == nil && host != ""
+	return host, err == nil
 }
 
 func isBaseURL(s string) bool {
@@ -294,43 +299,21 @@ func isBaseURL(s string) bool {
 
 // want returns what the value of a variable should look like.
 func want(variable string) string {
-	for field := range fields() {
-		if field.Tag.Get("env") == variable {
-			return field.Tag.Get("want")
-		}
-	}
-	return ""
+	return reflect.TypeFor[Config]().Field(position(variable)).Tag.Get("want")
 }
 
-func fields() func(yield func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		t := reflect.TypeFor[Config]()
-		for i := range t.NumField() {
-			if !yield(t.Field(i)) {
-				return
-			}
+// position is where a variable stands in [Config], or -1.
+func position(variable string) int {
+	i := 0
+	for field := range reflect.TypeFor[Config]().Fields() {
+		if field.Tag.Get("env") == variable {
+			return i
 		}
+		i++
 	}
+	return -1
 }
 
 func (f Faults) has(variable string) bool {
-	for _, fault := range f {
-		if fault.Variable == variable {
-			return true
-		}
-	}
-	return false
-}
-
-// sorted returns the faults in the order of [Config].
-func (f Faults) sorted() Faults {
-	var s Faults
-	for field := range fields() {
-		for _, fault := range f {
-			if fault.Variable == field.Tag.Get("env") {
-				s = append(s, fault)
-			}
-		}
-	}
-	return s
+	return slices.ContainsFunc(f, func(fault Fault) bool { return fault.Variable == variable })
 }

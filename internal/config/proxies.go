@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -28,6 +29,11 @@ func FirebaseHosting() Proxies {
 		p = append(p, netip.MustParsePrefix(s))
 	}
 	return p
+}
+
+// Covers reports whether all of a network is trusted.
+func (p Proxies) Covers(network netip.Prefix) bool {
+	return slices.ContainsFunc(p, func(t netip.Prefix) bool { return t.Contains(network.Addr()) && t.Bits() <= network.Bits() })
 }
 
 // UnmarshalText parses a list of CIDRs and presets. Its error joins one for

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"docent/internal/hosted"
@@ -60,9 +61,9 @@ type Options struct {
 type api struct {
 	Options
 
-	routes chi.Routes
-	noise  noise
-	strays strays
+	routes   chi.Routes
+	noise    noise
+	frontEnd sync.Once // Reports one that passes for a visitor.
 }
 
 // New returns the service's handler.

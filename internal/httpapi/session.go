@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"docent/internal/ratelimit"
@@ -46,22 +46,12 @@ func (a *api) addressKnown(_ http.ResponseWriter, r *http.Request) error {
 	if !addr.IsValid() {
 		return &failure{code: codeClientAddressUnknown}
 	}
-	if a.strays.seen(addr, a.FrontEnds) {
-		a.Log.Warn("visitors seem to share the address of a Google front end and so one limit; behind a Firebase Hosting rewrite, add firebase-hosting to TRUSTED_PROXIES")
+	if slices.ContainsFunc(a.FrontEnds, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		a.frontEnd.Do(func() {
+			a.Log.Warn("visitors seem to share the address of a Google front end and so one limit; behind a Firebase Hosting rewrite, add firebase-hosting to TRUSTED_PROXIES")
+		})
 	}
 	return nil
-}
-
-// strays notices, once, a front end that passes for a visitor.
-type strays struct{ once sync.Once }
-
-func (s *strays) seen(addr netip.Addr, frontEnds []netip.Prefix) (first bool) {
-	for _, p := range frontEnds {
-		if p.Contains(addr) {
-			s.once.Do(func() { first = true })
-		}
-	}
-	return first
 }
 
 // withinLimit takes one session from the address's bucket.

@@ -18,8 +18,8 @@ type Decision struct {
 	First bool
 }
 
-// decide returns what a request gets that finds
-// count others before it in the bucket of minute.
+// decide returns what a request gets that finds count others before it in the
+// bucket of minute.
 func decide(count, limit int, minute Minute, now time.Time) Decision {
 	return Decision{
 		Granted:   count < limit,

@@ -147,33 +147,35 @@ func (l *Limiter) leave(b Bucket, w *waiter) {
 
 // serve answers all who wait for one bucket, until nobody does. It runs on its
 // own, so that a visitor who disconnects does not abort what others wait for.
+//
+// Whoever has queued meanwhile is refused after a contended answer: where other
+// instances have kept the bucket busy for as long as one may wait, asking again
+// would take as long.
 func (l *Limiter) serve(b Bucket, q *queue) {
-	for {
-		l.mu.Lock()
-		batch := q.waiting
-		q.waiting = nil
-		if len(batch) == 0 {
-			delete(l.queues, b)
-			l.mu.Unlock()
-			return
+	contended := false
+	for batch := l.next(b, q); batch != nil; batch = l.next(b, q) {
+		if !contended {
+			contended = l.answer(b, batch)
+			continue
 		}
-		l.mu.Unlock()
-		if contended := l.answer(b, batch); contended {
-			l.refuseQueue(b, q)
+		contended = false
+		for _, w := range batch {
+			w.answer <- answer{decision: l.refuse(b)}
 		}
 	}
 }
 
-// refuseQueue refuses all who wait now: where other instances have kept the
-// bucket busy for as long as one may wait, asking again would take as long.
-func (l *Limiter) refuseQueue(b Bucket, q *queue) {
+// next takes all who wait out of the queue. Where nobody does, the queue ends.
+func (l *Limiter) next(b Bucket, q *queue) []*waiter {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(q.waiting) == 0 {
+		delete(l.queues, b)
+		return nil
+	}
 	batch := q.waiting
 	q.waiting = nil
-	l.mu.Unlock()
-	for _, w := range batch {
-		w.answer <- answer{decision: l.refuse(b)}
-	}
+	return batch
 }
 
 // answer asks the store once for all of batch. It asks for no more than is

@@ -13,8 +13,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,8 +39,6 @@ type Process struct {
 	Front func(http.Handler) http.Handler
 	// Listening is called with the address as soon as the port is open, if set.
 	Listening func(net.Addr)
-	// Now is the clock, or nil for the real one.
-	Now func() time.Time
 }
 
 // OS returns the real surroundings.
@@ -56,9 +54,6 @@ func OS() Process {
 // Run serves until ctx ends and what was in flight then is answered. It has
 // reported the error that it returns.
 func Run(ctx context.Context, p Process) error {
-	if p.Now == nil {
-		p.Now = time.Now
-	}
 	c, err := config.Load(p.Environment)
 	log := httpapi.NewLogger(p.Stdout, c.LogFormat, c.LogLevel)
 	slog.SetDefault(log)                                                         // With it, what libraries write to the standard logger.
@@ -83,12 +78,12 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	parts, err := openParts(ctx, c, log, p.Now)
+	parts, err := openParts(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	defer parts.close(log)
-	handler, err := parts.connect(c, log, p.Now)
+	handler, err := parts.connect(c, log)
 	if err != nil {
 		return err
 	}
@@ -151,10 +146,10 @@ type parts struct {
 // openParts opens what the service needs from outside, all at once: nobody
 // waits for one round trip after the other. Secrets stop a start, a store that
 // does not answer must not.
-func openParts(ctx context.Context, c config.Config, log *slog.Logger, now func() time.Time) (*parts, error) {
+func openParts(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
 	p := &parts{}
 	var openings errgroup.Group
-	openings.Go(func() error { return p.openSecrets(ctx, c, log, now) })
+	openings.Go(func() error { return p.openSecrets(ctx, c, log) })
 	if c.Store == config.Firestore {
 		openings.Go(func() error { return p.openStore(ctx, c) })
 	}
@@ -165,8 +160,8 @@ func openParts(ctx context.Context, c config.Config, log *slog.Logger, now func(
 	return p, nil
 }
 
-func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logger, now func() time.Time) (err error) {
-	p.secrets, err = secrets.Open(ctx, SecretOptions(c, log, now),
+func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
+	p.secrets, err = secrets.Open(ctx, SecretOptions(c, log),
 		secrets.Want{Variable: "OPENAI_API_KEY", Ref: c.APIKey.WithProject(c.Project), Into: &p.apiKey},
 		secrets.Want{Variable: "CHATKIT_WORKFLOW_ID", Ref: c.WorkflowID.WithProject(c.Project), Into: &p.workflowID},
 		secrets.Want{Variable: "IDENTITY_KEY", Ref: c.IdentityKey.WithProject(c.Project), Into: &p.identityKey},
@@ -178,8 +173,8 @@ func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logg
 }
 
 // SecretOptions say how secrets are read.
-func SecretOptions(c config.Config, log *slog.Logger, now func() time.Time) secrets.Options {
-	o := secrets.Options{TTL: c.SecretsTTL, EmulatorHost: c.SecretManagerEmulator, Log: log, Now: now}
+func SecretOptions(c config.Config, log *slog.Logger) secrets.Options {
+	o := secrets.Options{TTL: c.SecretsTTL, EmulatorHost: c.SecretManagerEmulator, Log: log}
 	if c.OnCloudRun {
 		o.ServiceAccount = func(ctx context.Context) (string, error) { return metadata.EmailWithContext(ctx, "default") }
 	}
@@ -224,7 +219,7 @@ func (p *parts) close(log *slog.Logger) {
 }
 
 // connect makes the routes of the parts.
-func (p *parts) connect(c config.Config, log *slog.Logger, now func() time.Time) (http.Handler, error) {
+func (p *parts) connect(c config.Config, log *slog.Logger) (http.Handler, error) {
 	identity, err := Identity(p.identityKey.Get(), p.apiKey.Get())
 	if err != nil {
 		return nil, err
@@ -237,29 +232,29 @@ func (p *parts) connect(c config.Config, log *slog.Logger, now func() time.Time)
 	if err != nil {
 		return nil, err
 	}
-	p.minter = hosted.New(MinterOptions(c, p.apiKey, p.workflowID, now))
+	p.minter = hosted.New(MinterOptions(c, p.apiKey, p.workflowID))
 	return httpapi.New(httpapi.Options{
 		Origins:        c.AllowedOrigins,
-		Limiter:        p.limiter(c, bucketKey, log, now),
+		Limiter:        p.limiter(c, bucketKey, log),
 		Minter:         p.minter,
 		Visitors:       visitor.NewSigner(visitorKey),
 		TrustedProxies: c.TrustedProxies,
-		FrontEnds:      untrusted(config.FirebaseHosting(), c.TrustedProxies),
+		FrontEnds:      slices.DeleteFunc(config.FirebaseHosting(), c.TrustedProxies.Covers),
 		Timeout:        c.RequestTimeout,
 		Project:        c.Project,
 		Log:            log,
-		Now:            now,
+		Now:            time.Now,
 	}), nil
 }
 
-func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger, now func() time.Time) *ratelimit.Limiter {
+func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger) *ratelimit.Limiter {
 	o := ratelimit.Options{
 		Limit:        c.RateLimit,
 		Ceiling:      c.InstanceLimit,
 		Deny:         c.OnStoreFailure == config.Deny,
 		StoreTimeout: StoreTimeout(c),
 		Log:          log,
-		Now:          now,
+		Now:          time.Now,
 	}
 	if p.store != nil {
 		p.store.UseIDKey(bucketKey)
@@ -273,7 +268,7 @@ func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger, now
 }
 
 // MinterOptions say how sessions are minted.
-func MinterOptions(c config.Config, apiKey, workflowID secrets.Value, now func() time.Time) hosted.Options {
+func MinterOptions(c config.Config, apiKey, workflowID secrets.Value) hosted.Options {
 	return hosted.Options{
 		BaseURL:           c.BaseURL,
 		APIKey:            apiKey,
@@ -283,7 +278,7 @@ func MinterOptions(c config.Config, apiKey, workflowID secrets.Value, now func()
 		RequestsPerMinute: c.SessionRequestsPerMinute,
 		History:           c.History,
 		FileUpload:        c.FileUpload,
-		Now:               now,
+		Now:               time.Now,
 	}
 }
 
@@ -314,19 +309,4 @@ func subkey(secret []byte, purpose string) ([]byte, error) {
 		return nil, fmt.Errorf("deriving the key for %s: %w", purpose, err)
 	}
 	return key, nil
-}
-
-// untrusted returns those of the front ends that are not trusted.
-func untrusted(frontEnds, trusted []netip.Prefix) []netip.Prefix {
-	var rest []netip.Prefix
-	for _, f := range frontEnds {
-		covered := false
-		for _, t := range trusted {
-			covered = covered || t.Contains(f.Addr()) && t.Bits() <= f.Bits()
-		}
-		if !covered {
-			rest = append(rest, f)
-		}
-	}
-	return rest
 }
