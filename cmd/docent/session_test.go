@@ -293,6 +293,8 @@ func TestPathsAndMethods(t *testing.T) {
 		{"HEAD", "/health", 200, "", ""},
 		{"POST", "/health", 405, "method_not_allowed", "GET, HEAD"},
 		{"OPTIONS", "/health", 405, "method_not_allowed", "GET, HEAD"},
+		{"POST", widgetPath, 405, "method_not_allowed", "GET, HEAD"},
+		{"OPTIONS", widgetPath, 405, "method_not_allowed", "GET, HEAD"},
 		{"GET", sessionPath, 405, "method_not_allowed", "POST"},
 		{"HEAD", sessionPath, 405, "", "POST"},
 		{"PUT", sessionPath, 405, "method_not_allowed", "POST"},

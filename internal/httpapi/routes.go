@@ -13,6 +13,7 @@ import (
 	"docent/internal/hosted"
 	"docent/internal/ratelimit"
 	"docent/internal/visitor"
+	"docent/internal/widget"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -21,7 +22,8 @@ import (
 
 const (
 	sessionPath = "/api/chatkit/session"
-	healthPath  = "/health" // Not /healthz: Google's front end answers that itself.
+	widgetPath  = "/api/chatkit/widget.js" // Beside the session, which it finds from its own URL.
+	healthPath  = "/health"                // Not /healthz: Google's front end answers that itself.
 )
 
 // Origins decides which pages may ask for a session.
@@ -81,6 +83,7 @@ func New(o Options) http.Handler {
 	r.NotFound(a.handle(a.notFound))
 	r.MethodNotAllowed(a.handle(a.methodNotAllowed))
 	r.Get(healthPath, a.handle(a.health))
+	r.Method(http.MethodGet, widgetPath, widget.Handler())
 
 	// The gate comes before CORS, whose library answers every preflight with
 	// 200, and before the limiter, so that a foreign page costs no store

@@ -1,0 +1,648 @@
+/**
+ * Docent's widget: a button, and behind it a panel with OpenAI's ChatKit, on any page with the one tag
+ *
+ *     <script src="https://docs.example.com/api/chatkit/widget.js" async></script>
+ *
+ * README.md, "Embed the widget", has its options (data-* attributes), events and window.docent.
+ */
+(() => {
+  "use strict";
+
+  // ---- The page ----
+
+  // An element of the page's content that is named like a property of document hides it. It cannot hide what the
+  // prototype has.
+  const own = (name) => Object.getOwnPropertyDescriptor(Document.prototype, name)?.get?.call(document);
+  const create = /** @type {Document["createElement"]} */ (Document.prototype.createElement.bind(document));
+  const createNS = Document.prototype.createElementNS.bind(document);
+
+  const warn = (sentence) => console.warn("Docent: " + sentence);
+
+  /** What a URL of the page's owner means, if it is http or https. A base element is content: it has no say. */
+  const webURL = (given) => {
+    try {
+      const url = new URL(String(given || "about:"), location.href);
+      return /^https?:$/.test(url.protocol) ? url.href : undefined;
+    } catch {} // No URL at all.
+  };
+
+  const script = own("currentScript");
+  if (!(script instanceof HTMLScriptElement) || Object.hasOwn(window, "docent")) return; // Client-side navigation runs scripts again.
+  const source = webURL(script.getAttribute("src"));
+  if (!source) return warn("widget.js is to be loaded by the src of its own tag, over http or https");
+  const endpoint = new URL("session", source).href;
+
+  // ---- Options ----
+
+  const text = (v) => (typeof v === "string" ? v : undefined);
+  const oneOf = (...names) => (v) => (names.includes(v) ? v : undefined);
+  const parsed = (v) => {
+    try {
+      return typeof v === "string" ? JSON.parse(v) : v;
+    } catch {} // No JSON.
+  };
+
+  const prompts = (v) => {
+    const list = parsed(v);
+    if (!Array.isArray(list) || !list.every((p) => text(p?.label ?? p))) return undefined;
+    return list.map((p) => (text(p) ? { label: p, prompt: p } : { prompt: p.label, ...p }));
+  };
+
+  const selector = (v) => {
+    try {
+      new DocumentFragment().querySelector(v || "a");
+      return v;
+    } catch {} // No selector.
+  };
+
+  /** Such as mod+i. A key alone would be taken from people who type, or who steer their browser by voice. */
+  const shortcut = (v) => {
+    if (!v) return null;
+    const names = String(v).toLowerCase().split("+");
+    const key = names.pop();
+    const mod = /Mac|iP/.test(navigator.platform) ? "meta" : "ctrl";
+    const held = names.map((name) => (name === "mod" ? mod : name));
+    if (!key || !held.every((m) => /^(ctrl|alt|shift|meta)$/.test(m)) || !held.some((m) => m !== "shift")) return undefined;
+    return { key, held };
+  };
+
+  /** What an option is by default, and what a given value comes to: undefined if it is none. @type {Record<string, [any, (v: any) => any]>} */
+  const OPTIONS = {
+    title: ["Ask AI", (v) => text(v) || undefined],
+    greeting: ["", text],
+    prompts: [[], prompts],
+    placeholder: ["", text],
+    disclaimer: ["", text],
+    accent: ["", (v) => (v === "" || CSS.supports("color", v) ? v : undefined)],
+    position: ["bottom-right", oneOf("bottom-right", "bottom-left", "none")],
+    colorScheme: ["auto", oneOf("auto", "light", "dark")],
+    locale: ["", text],
+    shortcut: [null, shortcut],
+    trigger: ["", selector],
+    fallbackUrl: ["", (v) => v && webURL(v)],
+    fallbackLabel: ["Get help another way", text],
+    chatkitUrl: ["https://cdn.platform.openai.com/deployments/chatkit/chatkit.js", webURL],
+    texts: [{}, (v) => (parsed(v) instanceof Object ? parsed(v) : undefined)],
+  };
+
+  /** @type {Record<string, any>} */
+  const options = Object.fromEntries(Object.entries(OPTIONS).map(([name, [value]]) => [name, value]));
+
+  function take(given) {
+    for (const [name, [, meaning]] of Object.entries(OPTIONS)) {
+      if (given[name] === undefined) continue;
+      const value = meaning(given[name]);
+      if (value === undefined) warn(`${name} is ignored, it cannot be ${JSON.stringify(given[name])}`);
+      else options[name] = value;
+    }
+  }
+  take(script.dataset);
+
+  /** What the widget itself says: by the code of a failure, or by name. @type {Record<string, string>} */
+  const TEXTS = {
+    // @ts-ignore: without a prototype, an unknown code finds nothing.
+    __proto__: null,
+    close: "Close",
+    loading: "Starting the chat…",
+    retry: "Try again",
+    retrying: "Trying again in {s} s",
+    reference: "Reference:",
+    offline: "You are offline. The chat starts when you are back.",
+    script_blocked: "The chat could not be loaded. A network or a browser extension may be blocking it.",
+    frame_blocked: "The chat does not answer. A network or a browser extension may be blocking it.",
+    unreachable: "The assistant cannot be reached from here.",
+    rate_limited: "You have started many chats in a short time. The next one can start in a moment.",
+    assistant_unavailable: "The assistant is not available at the moment.",
+    busy: "The assistant is very busy at the moment.",
+    failed: "Something went wrong on our side.",
+  };
+  const say = (...names) => {
+    for (const name of names) {
+      if (Object.hasOwn(options.texts, name)) return String(options.texts[name]);
+      if (TEXTS[name]) return TEXTS[name];
+    }
+    return "";
+  };
+
+  // ---- Events ----
+
+  const emit = (name, detail = {}) =>
+    window.dispatchEvent(new CustomEvent("docent:" + name, { detail }));
+
+  // ---- Storage ----
+
+  /** What could not be stored. */
+  const memory = {};
+  const storage = (area) => /** @type {Storage} */ (/** @type {any} */ (window)[area]);
+
+  const read = (area, name) => {
+    const key = `docent ${name} ${endpoint}`;
+    try {
+      return storage(area).getItem(key) ?? memory[area + key];
+    } catch {
+      return memory[area + key];
+    } // Refused.
+  };
+
+  const write = (area, name, value) => {
+    const key = `docent ${name} ${endpoint}`;
+    memory[area + key] = value;
+    try {
+      if (value === undefined) storage(area).removeItem(key);
+      else storage(area).setItem(key, value);
+      delete memory[area + key];
+    } catch {} // Refused, or full.
+  };
+
+  // The thread of this tab, else the visitor's last one. An empty one is a new chat.
+  const thread = () => read("sessionStorage", "thread") ?? read("localStorage", "thread") ?? "";
+  const keepThread = (id) => {
+    write("sessionStorage", "thread", id);
+    write("localStorage", "thread", id);
+  };
+
+  // ---- Sessions ----
+
+  class Failure extends Error {
+    /** @param {{status?: number, requestId?: string, retryAfter?: number}} detail */
+    constructor(code, detail = {}) {
+      super(code);
+      this.code = code;
+      this.detail = detail;
+      this.until = Date.now() + (detail.retryAfter ?? NaN) * 1000 || 0; // When to try again, in ms.
+    }
+  }
+
+  /** The stored session, as long as there is enough left of its life for the next message. */
+  function stored() {
+    const session = parsed(read("localStorage", "session"));
+    if (!session) return;
+    const left = session.expires - Date.now() - Math.min(60_000, session.life / 10);
+    if (text(session.secret) && left > 0 && left < session.life) return { secret: session.secret, left }; // A clock may have been set back.
+    write("localStorage", "session");
+  }
+
+  let expiry = 0;
+  /** Removes the stored session when its time comes. */
+  function expire() {
+    const session = stored();
+    clearTimeout(expiry);
+    if (session) expiry = setTimeout(expire, session.left + 1);
+  }
+
+  /** A secret that is not the current one: another tab may have stored a fresher one. */
+  const fresher = (current) => {
+    const found = stored()?.secret;
+    return found === current ? undefined : found;
+  };
+
+  /** @returns {Promise<string>} */
+  async function mint() {
+    const asked = Date.now();
+    let response, body;
+    try {
+      // As simple as a request can be, so that no preflight goes before it.
+      response = await fetch(endpoint, { method: "POST", credentials: "include", signal: AbortSignal.timeout(30_000) }); // Docent itself gives up after 8 s, by default.
+      body = await response.json();
+    } catch {
+      if (!navigator.onLine) throw new Failure("offline");
+    }
+    if (!body || body.code === "origin_not_allowed") {
+      warn(`${endpoint} gave this page no session. Has it ${location.origin} in ALLOWED_ORIGINS?`);
+    }
+    if (!response || !body) throw new Failure("unreachable");
+    if (!response.ok) {
+      throw new Failure(String(body.code), { status: response.status, requestId: body.request_id, retryAfter: body.retry_after });
+    }
+    const life = body.expires_after * 1000;
+    if (!text(body.client_secret) || !(life > 0)) throw new Failure("failed", { status: response.status });
+    write("localStorage", "session", JSON.stringify({ secret: body.client_secret, expires: asked + life, life }));
+    expire();
+    emit("session");
+    return body.client_secret;
+  }
+
+  /** Those who wait for their turn where there are no Web Locks. @type {Promise<unknown>} */
+  let queue = Promise.resolve();
+
+  /** Does the work while no other tab of the site does, or at least nobody else on this page. @returns {Promise<string>} */
+  const alone = (work) =>
+    new Promise((resolve) => {
+      const turn = () => {
+        const done = work();
+        resolve(done);
+        // What one tab stores, the next one sees a moment later.
+        return done.then(() => new Promise((go) => setTimeout(go, 200)), () => {});
+      };
+      const here = () => (queue = queue.then(turn));
+      try {
+        navigator.locks.request("docent " + endpoint, turn).catch(here);
+      } catch {
+        here();
+      } // Only secure contexts that may store things have locks.
+    });
+
+  /** @returns {Promise<string>} */
+  const secret = async (current) => fresher(current) ?? alone(async () => fresher(current) ?? mint());
+
+  // ---- The parts of the panel ----
+
+  /** @template {keyof HTMLElementTagNameMap} K @param {K} tag @param {Partial<HTMLElementTagNameMap[K]>} properties @param {(Node | string)[]} children */
+  const h = (tag, properties, ...children) => {
+    const e = Object.assign(create(tag), properties);
+    e.append(...children);
+    return e;
+  };
+
+  const icon = (d) => {
+    const svg = createNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 24 24");
+    svg.setAttribute("aria-hidden", "true");
+    const path = createNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("d", d);
+    svg.append(path);
+    return svg;
+  };
+
+  const label = h("span", { className: "label" });
+  const launcher = h("button", { className: "launcher", ariaHasPopup: "dialog", onclick: () => open(launcher) },
+    icon("M12 3c-5 0-9 3.4-9 7.7 0 2.4 1.3 4.6 3.3 6l-.6 4 4.2-2.4c.7.1 1.4.2 2.1.2 5 0 9-3.5 9-7.8S17 3 12 3Z"), label);
+  const title = h("h2", { id: "title" });
+  const closer = h("button", { className: "close", onclick: () => close() }, icon("M6 6l12 12M18 6L6 18"));
+  const status = h("p", { id: "status", role: "status" });
+  const countdown = h("p", { className: "countdown", role: "timer" });
+  const retrier = h("button", { className: "retry", onclick: () => retry() });
+  const fallback = h("a", { className: "fallback", target: "_blank", rel: "noopener" });
+  const reference = h("p", { className: "reference" });
+  const notice = h("div", { className: "notice" }, status, countdown, h("div", { className: "ways" }, retrier, fallback), reference);
+  const panel = h("dialog", { className: "panel", tabIndex: -1 },
+    h("div", { className: "head" }, title, closer), h("div", { className: "body" }, notice, h("slot", {})));
+  panel.setAttribute("aria-labelledby", "title");
+  panel.setAttribute("aria-describedby", "status");
+
+  const host = create("docent-widget");
+  const shadow = host.attachShadow({ mode: "open" });
+  shadow.append(launcher, panel);
+
+  // A style sheet of a script's own making needs no permission of a CSP.
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`
+:host { all: initial; display: contents !important; color-scheme: light; --d-ink: #15181e; --d-soft: #59606c; --d-paper: #fff; --d-line: #e2e5ea; --d-edge: 20px;
+  --d-on-accent: oklch(from var(--d-accent) clamp(0, (.57 - l) * 1e4, 1) 0 0); --d-accent: var(--d-given, var(--d-ink)) }
+:host([data-scheme=dark]) { color-scheme: dark; --d-ink: #ececec; --d-soft: #a8a8a8; --d-paper: #212121; --d-line: #3a3a3a }
+* { box-sizing: border-box; margin: 0; font: 400 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: inherit }
+svg { width: 1.35em; height: 1.35em; fill: none; stroke: currentColor; stroke-width: 1.9; stroke-linecap: round; flex: none }
+button { cursor: pointer; border: 0; background: none }
+:focus-visible { outline: 2px solid var(--d-accent); outline-offset: 2px }
+.launcher, .panel { position: fixed; z-index: 2147483000; inset: auto var(--d-edge) var(--d-edge) auto }
+:host([data-position=bottom-left]) :is(.launcher, .panel) { inset-inline: auto; left: var(--d-edge) }
+.launcher { display: flex; align-items: center; gap: .5em; max-width: calc(100vw - 2 * var(--d-edge)); padding: .75em 1.15em .75em 1em; border-radius: 99px;
+  background: var(--d-accent); color: var(--d-on-accent); font-weight: 600; line-height: 1.35;
+  box-shadow: 0 1px 2px rgb(0 0 0 / .18), 0 6px 20px rgb(0 0 0 / .18); transition: translate .15s }
+.launcher * { font-weight: inherit }
+.launcher:hover { translate: 0 -2px }
+.label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+:host([data-position=none]) .launcher, :host([data-open]) .launcher { display: none }
+.panel { width: min(410px, calc(100vw - 2 * var(--d-edge))); height: min(680px, calc(100dvh - 2 * var(--d-edge))); max-width: none; max-height: none; padding: 0;
+  overflow: hidden; overscroll-behavior: contain; border: 1px solid var(--d-line); border-radius: 16px; background: var(--d-paper); color: var(--d-ink);
+  box-shadow: 0 2px 8px rgb(0 0 0 / .08), 0 16px 48px rgb(0 0 0 / .2); animation: rise .2s ease-out }
+.panel[open] { display: flex; flex-direction: column }
+.panel:focus { outline: 0 }
+@keyframes rise { from { opacity: 0; translate: 0 12px } }
+.head { display: flex; align-items: center; justify-content: space-between; gap: 12px; padding: 8px 8px 8px 18px; border-bottom: 1px solid var(--d-line) }
+h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.close { display: grid; place-items: center; width: 40px; height: 40px; border-radius: 10px; color: var(--d-soft) }
+.close:hover { color: var(--d-ink); background: color-mix(in srgb, var(--d-ink) 8%, transparent) }
+.body { position: relative; flex: 1; min-height: 0; display: flex; flex-direction: column }
+::slotted(*) { display: block; flex: 1; min-height: 0; width: 100%; border: 0 }
+.notice { position: absolute; z-index: 1; inset: 0; display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 10px; padding: 32px;
+  background: var(--d-paper); text-align: center; text-wrap: balance }
+.notice.bar { position: static; padding: 12px 18px; gap: 6px; border-bottom: 1px solid var(--d-line) }
+.notice[hidden], .notice :empty, .notice [hidden] { display: none }
+.countdown, .reference { color: var(--d-soft); font-variant-numeric: tabular-nums }
+.reference { font-size: 12px; overflow-wrap: anywhere }
+.ways { display: flex; flex-wrap: wrap; align-items: center; justify-content: center; gap: 8px 18px }
+.retry { padding: .5em 1em; border-radius: 9px; background: var(--d-accent); color: var(--d-on-accent); font-weight: 600 }
+.fallback { text-underline-offset: 3px }
+.notice[data-code=""]::before { content: ""; width: 42px; height: 8px; background: radial-gradient(4px, var(--d-soft) 90%, transparent) 0 / 14px; animation: pulse 1.4s infinite }
+@keyframes pulse { 50% { opacity: .3 } }
+@media (max-width: 640px), (max-height: 480px) {
+  .launcher { padding: 14px; bottom: calc(var(--d-edge) + env(safe-area-inset-bottom, 0px)) }
+  .label { display: none }
+  .panel, :host([data-position=bottom-left]) .panel { inset: 0; width: 100%; height: 100dvh; border: 0; border-radius: 0;
+    padding: env(safe-area-inset-top, 0px) env(safe-area-inset-right, 0px) env(safe-area-inset-bottom, 0px) env(safe-area-inset-left, 0px) }
+}
+@media (prefers-reduced-motion: reduce) { *, ::before { animation: none !important; transition: none !important } .launcher:hover { translate: none } }
+@media (forced-colors: active) { .launcher, .retry { border: 1px solid } }
+@media print { :host { display: none } }
+`);
+  shadow.adoptedStyleSheets = [sheet];
+
+  // ---- How it looks ----
+
+  const systemDark = matchMedia("(prefers-color-scheme: dark)");
+  const phone = matchMedia("(max-width: 640px), (max-height: 480px)");
+
+  function scheme() {
+    if (options.colorScheme !== "auto") return options.colorScheme;
+    const root = own("documentElement");
+    const named = [root.getAttribute("data-theme"), ...root.classList].find((name) => name === "dark" || name === "light");
+    return named ?? (systemDark.matches ? "dark" : "light");
+  }
+
+  /** Brings everything in line with the options and with the page. */
+  function refresh() {
+    const root = own("documentElement");
+    // Beside body, not in it: what replaces the page's body leaves it alone, and an iframe that is moved loads anew.
+    if (host.parentNode !== root) root.append(host);
+    host.dataset.scheme = scheme();
+    host.dataset.position = options.position;
+    /** @type {CSSStyleRule} */ (sheet.cssRules[0]).style.setProperty("--d-given", options.accent || "initial");
+    label.textContent = title.textContent = launcher.ariaLabel = options.title;
+    launcher.ariaKeyShortcuts = options.shortcut ? [...options.shortcut.held, options.shortcut.key].join("+").replace("ctrl", "control") : null;
+    closer.ariaLabel = closer.title = say("close");
+    retrier.textContent = say("retry");
+    fallback.textContent = options.fallbackUrl && options.fallbackLabel;
+    fallback.href = options.fallbackUrl;
+    const set = JSON.stringify({ ...chatOptions(), initialThread: null });
+    if (chat && set !== applied) chat.setOptions(chatOptions());
+    applied = set;
+  }
+
+  /** Shows the panel: beside the page, or over all of a phone's. */
+  function show() {
+    if (panel.open) panel.close();
+    if (phone.matches) panel.showModal();
+    else panel.open = true; // Unlike show(), it leaves the focus where it is.
+  }
+
+  const focused = () => host.matches(":focus-within");
+
+  function focus() {
+    // On a phone the keyboard would cover what there is to read first.
+    if (ready && !phone.matches) chat?.focusComposer().catch(() => {});
+    else panel.focus();
+  }
+
+  // ---- Failures ----
+
+  /** What is wrong, if anything. @type {Failure | null} */
+  let failure = null;
+  let timer = 0;
+  /** Those who go on when the visitor, or time, says so. @type {(() => void)[]} */
+  let waiting = [];
+
+  /** Shows what the notice has to say: a failure, or that the chat is starting, or nothing. @param {Failure | null} f */
+  function tell(f) {
+    failure = f;
+    clearTimeout(timer);
+    notice.hidden = ready && !f;
+    notice.classList.toggle("bar", ready);
+    notice.dataset.code = f?.code ?? "";
+    retrier.hidden = !f;
+    fallback.hidden = !f || !options.fallbackUrl;
+    status.textContent = f ? say(f.code, (f.detail.status ?? 0) > 502 ? "busy" : "failed") : say("loading");
+    reference.textContent = f?.detail.requestId ? `${say("reference")} ${f.detail.requestId}` : "";
+    tick();
+  }
+
+  /** Counts down to the next try, and has it when somebody is there to see it. */
+  function tick() {
+    clearTimeout(timer);
+    const until = failure?.until ?? 0;
+    const left = Math.ceil((until - Date.now()) / 1000);
+    countdown.textContent = until ? say("retrying").replace("{s}", String(Math.max(left, 0))) : "";
+    if (!until) return;
+    if (left > 0) timer = setTimeout(tick, 250);
+    else if (isOpen() && own("visibilityState") === "visible") retry();
+  }
+
+  /** Reports and shows a failure. @returns {Promise<void>} until the next try. */
+  function fail(e) {
+    const f = e instanceof Failure ? e : new Failure("failed");
+    if (f !== e) warn(String(e)); // ChatKit does not accept an option.
+    emit("error", { code: f.code, ...f.detail });
+    tell(f);
+    return new Promise((resolve) => waiting.push(resolve));
+  }
+
+  function retry() {
+    const had = shadow.activeElement === retrier;
+    tell(null);
+    if (had) panel.focus(); // The button is gone.
+    for (const go of waiting.splice(0)) go();
+  }
+
+  /** Does what may fail until it succeeds. @template T @param {() => Promise<T>} attempt @returns {Promise<T>} */
+  async function persist(attempt) {
+    for (;;) {
+      try {
+        return await attempt();
+      } catch (e) {
+        await fail(e);
+      }
+    }
+  }
+
+  // ---- ChatKit ----
+
+  /** @type {import("@openai/chatkit").OpenAIChatKit | null} */
+  let chat = null;
+  let ready = false; // ChatKit can be talked to.
+  let started = false;
+  /** The options that ChatKit has, as text. */
+  let applied = "";
+  /** What to send as soon as there is somebody to send it to. @type {string[]} */
+  const asked = [];
+  /** @type {HTMLScriptElement | undefined} */
+  let tag;
+
+  /** Waits as long as it takes: ChatKit cannot say why there is none, the notice can. */
+  const getClientSecret = (current) => persist(() => secret(current));
+
+  /** All of them, since ChatKit forgets those that are not given again. @returns {import("@openai/chatkit").ChatKitOptions} */
+  function chatOptions() {
+    return {
+      api: { getClientSecret },
+      initialThread: thread() || null,
+      locale: options.locale || undefined,
+      frameTitle: options.title,
+      theme: {
+        colorScheme: scheme(),
+        radius: "soft",
+        // A computed colour, since the frame does not know the page's variables.
+        color: options.accent ? { accent: { primary: getComputedStyle(launcher).backgroundColor, level: 2 } } : undefined,
+      },
+      startScreen: { greeting: options.greeting || undefined, prompts: options.prompts },
+      composer: { placeholder: options.placeholder || undefined },
+      disclaimer: options.disclaimer ? { text: options.disclaimer } : undefined,
+    };
+  }
+
+  /** Loads ChatKit's script: it is there when it has defined its element. */
+  async function load() {
+    const defined = customElements.whenDefined("openai-chatkit");
+    if (customElements.get("openai-chatkit")) return;
+    tag?.remove();
+    tag = h("script", { src: options.chatkitUrl, async: true, nonce: script.nonce });
+    const blocked = new Promise((_, reject) => {
+      const give = () => reject(new Failure(navigator.onLine ? "script_blocked" : "offline"));
+      setTimeout(give, 5_000);
+      tag?.addEventListener("error", give);
+    });
+    own("head").append(tag);
+    defined.then(() => failure?.code === "script_blocked" && retry()); // Late, but there.
+    await Promise.race([defined, blocked]);
+  }
+
+  /** Makes ChatKit's element, again if need be. */
+  function build() {
+    const c = create("openai-chatkit");
+    c.setOptions(chatOptions());
+    chat?.remove();
+    chat = c;
+    ready = false;
+    let doubtful = thread() !== ""; // A thread of another visitor's, or one that was deleted, does not load.
+    const late = setTimeout(() => c === chat && fail(new Failure("frame_blocked")).then(() => ready || build()), 10_000);
+    const listen = (name, fn) => c.addEventListener(name, (e) => c === chat && fn(e.detail));
+    listen("chatkit.ready", () => {
+      clearTimeout(late);
+      ready = true;
+      tell(failure?.code === "frame_blocked" ? null : failure);
+      if (focused()) focus();
+      emit("start");
+      flush();
+    });
+    listen("chatkit.thread.load.end", () => (doubtful = false));
+    listen("chatkit.thread.change", ({ threadId }) => {
+      keepThread(threadId ?? "");
+      emit("thread", { threadId });
+    });
+    listen("chatkit.response.start", () => emit("response"));
+    listen("chatkit.error", ({ error }) => {
+      if (doubtful) {
+        clearTimeout(late);
+        keepThread("");
+        build();
+      } else emit("error", { code: "chatkit_error", message: String(error?.message ?? error) });
+    });
+    host.append(c);
+  }
+
+  function start() {
+    if (started) return;
+    started = true;
+    tell(null);
+    persist(() => Promise.all([load(), secret(null)]).then(build));
+  }
+
+  function flush() {
+    for (const message of ready ? asked.splice(0) : []) {
+      chat?.sendUserMessage({ text: message }).catch((e) => emit("error", { code: "chatkit_error", message: String(e?.message ?? e) }));
+    }
+  }
+
+  // ---- Open, close ----
+
+  /** Where the focus was. @type {HTMLElement | null} */
+  let opener = null;
+
+  const isOpen = () => host.dataset.open === "";
+
+  /** @param {HTMLElement | null} [from] What was clicked, if anything was; null leaves the focus where it is. */
+  function open(from) {
+    if (!isOpen()) {
+      opener = from ?? own("activeElement");
+      host.dataset.open = "";
+      write("sessionStorage", "open", "1");
+      show();
+      if (failure && failure.until <= Date.now()) retry();
+      else tick();
+      start();
+      emit("open");
+    }
+    if (from !== null) focus();
+  }
+
+  function close() {
+    if (!isOpen()) return;
+    const had = focused();
+    delete host.dataset.open;
+    write("sessionStorage", "open");
+    panel.close();
+    if (had) {
+      launcher.focus();
+      if (opener?.isConnected) opener.focus();
+    }
+    emit("close");
+  }
+
+  panel.addEventListener("close", () => isOpen() && !panel.open && close()); // By a phone's back gesture, for one.
+  phone.addEventListener("change", () => isOpen() && show());
+  systemDark.addEventListener("change", refresh);
+  window.addEventListener("online", () => failure?.code === "offline" && retry());
+  window.addEventListener("visibilitychange", tick);
+
+  window.addEventListener("keydown", (e) => {
+    if (e.defaultPrevented || e.isComposing) return;
+    const { key, held } = options.shortcut ?? {};
+    const pressed = (m) => /** @type {any} */ (e)[m + "Key"] === held.includes(m);
+    if (key && (e.key?.toLowerCase() === key || e.code?.toLowerCase() === "key" + key) && ["ctrl", "alt", "shift", "meta"].every(pressed)) {
+      e.preventDefault();
+      if (isOpen()) close();
+      else open();
+    } else if (e.key === "Escape" && isOpen() && (focused() || own("activeElement") === own("body"))) {
+      e.preventDefault();
+      close();
+    }
+  });
+
+  window.addEventListener("click", (e) => {
+    const button = options.trigger && e.target instanceof Element && e.target.closest(options.trigger);
+    if (!button) return;
+    e.preventDefault();
+    open(button);
+  });
+
+  /** The address that was looked at last, since a jump within a page is a navigation, too. */
+  let address = "";
+  function openIfAsked() {
+    const before = address;
+    address = location.pathname + location.search;
+    if (address !== before && new URLSearchParams(location.search).get("chatbot") === "open") open();
+  }
+
+  function begin() {
+    refresh();
+    new MutationObserver(refresh).observe(own("documentElement"), { attributeFilter: ["class", "data-theme"], childList: true });
+    // On a phone it would cover the page that the visitor has just gone to.
+    if (read("sessionStorage", "open") && !phone.matches) open(null);
+    openIfAsked();
+    /** @type {any} */ (window).navigation?.addEventListener("navigatesuccess", openIfAsked);
+    emit("ready");
+  }
+
+  expire();
+  Object.defineProperty(window, "docent", {
+    value: Object.freeze({
+      open: () => open(),
+      close,
+      ask(message) {
+        asked.push(String(message));
+        open();
+        flush();
+      },
+      on(name, fn) {
+        const listener = (e) => fn(e.detail);
+        window.addEventListener("docent:" + name, listener);
+        return () => window.removeEventListener("docent:" + name, listener);
+      },
+      set(given) {
+        take(given);
+        refresh();
+      },
+    }),
+  });
+  if (own("body")) begin();
+  else window.addEventListener("DOMContentLoaded", begin);
+})();
