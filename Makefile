@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
 
-.PHONY: demo run emulator test deps bench lint fuzz
+.PHONY: demo run emulator test deps screenshots bench lint fuzz
 
 demo: ## Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
 	go run ./cmd/demo
@@ -19,11 +19,21 @@ test: deps ## All tests, with the race detector, in random order
 	go test -race -shuffle=on ./...
 
 # What the tests use beside Go, where it can be installed: a C compiler for the
-# race detector, shellcheck.
-deps:
-	@if ! { command -v cc && command -v shellcheck; } >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev shellcheck; \
+# race detector, shellcheck, a browser, and by npm TypeScript's checker, the
+# browser's accessibility rules and the Astro example.
+deps: $(if $(shell command -v npm),internal/widget/node_modules/.package-lock.json examples/astro/dist/index.html)
+	@if ! { command -v cc && command -v shellcheck && command -v chromium; } >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev shellcheck chromium; \
 	fi
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci
+
+examples/astro/dist/index.html: examples/astro/node_modules/.package-lock.json examples/astro/astro.config.mjs $(shell find examples/astro/src -type f)
+	cd examples/astro && ASTRO_TELEMETRY_DISABLED=1 npm run build
+
+screenshots: deps ## The pictures in README.md, from the demo
+	go test -count=1 -run=TestPictures ./cmd/demo -pictures=$(CURDIR)/docs
 
 bench: ## What the limiter adds to a request, with either store
 	go test -run='^$$' -bench=. ./internal/ratelimit

@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -86,6 +87,35 @@ func behindHosting(t *testing.T) (site string, openai *testkit.OpenAI, forwarded
 	}
 	site, forwarded = hosting(t, start(t, cmd).url)
 	return site, openai, forwarded
+}
+
+// The tag of the example's page must find the script behind the rewrite, and
+// the session beside it.
+func TestWidgetOfTheExampleIsFound(t *testing.T) {
+	t.Parallel()
+	site, _, _ := behindHosting(t)
+	tag := regexp.MustCompile(`<script src="(/api/chatkit/[^"]+)" async></script>`).FindStringSubmatch(read(t, "../examples/firebase-hosting/public/index.html"))
+	if tag == nil {
+		t.Fatal("the page has no tag of the widget")
+	}
+	browser := visitors(t, 4)()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, site+tag[1], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, body := answer(t, browser, req)
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/javascript") || body != read(t, "../internal/widget/widget.js") {
+		t.Errorf("%d %s and %d bytes, want widget.js", resp.StatusCode, resp.Header.Get("Content-Type"), len(body))
+	}
+	session, err := resp.Request.URL.Parse("session")
+	if err != nil {
+		t.Fatal(err)
+	}
+	req = sessionRequest(t, site)
+	req.URL = session
+	if resp, body := answer(t, browser, req); resp.StatusCode != http.StatusOK {
+		t.Errorf("the session beside it: %d %s", resp.StatusCode, body)
+	}
 }
 
 func TestConversationsSurviveHosting(t *testing.T) {

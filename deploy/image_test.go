@@ -130,8 +130,13 @@ func buildImage(dir string) (image, error) {
 	return i, nil
 }
 
-// copyIn copies files and directories of the repository into a directory.
+// copyIn copies files and directories of the repository into a directory, but
+// for what .dockerignore keeps away by its name.
 func copyIn(workdir string, words []string) error {
+	ignore, err := os.ReadFile("../.dockerignore")
+	if err != nil {
+		return err
+	}
 	target := filepath.Join(workdir, words[len(words)-1])
 	for _, name := range words[:len(words)-1] {
 		source := filepath.Join("..", name)
@@ -140,7 +145,7 @@ func copyIn(workdir string, words []string) error {
 			return err
 		}
 		if info.IsDir() {
-			err = os.CopyFS(target, os.DirFS(source))
+			err = copyDir(source, target, strings.Fields(string(ignore)))
 		} else {
 			err = copyFile(source, filepath.Join(target, name))
 		}
@@ -149,6 +154,35 @@ func copyIn(workdir string, words []string) error {
 		}
 	}
 	return nil
+}
+
+func copyDir(source, target string, ignore []string) error {
+	return filepath.WalkDir(source, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		for _, pattern := range ignore {
+			if name, ok := strings.CutPrefix(pattern, "**/"); ok {
+				ignored, err := filepath.Match(name, entry.Name())
+				switch {
+				case err != nil:
+					return err
+				case ignored && entry.IsDir():
+					return filepath.SkipDir
+				case ignored:
+					return nil
+				}
+			}
+		}
+		below, err := filepath.Rel(source, path)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.MkdirAll(filepath.Join(target, below), 0o755)
+		}
+		return copyFile(path, filepath.Join(target, below))
+	})
 }
 
 func copyFile(from, to string) error {
@@ -186,6 +220,24 @@ func TestImage(t *testing.T) {
 				t.Errorf(".dockerignore keeps %s from the build", source)
 			}
 		}
+	}
+}
+
+func TestImageIsBuiltOfProductCodeAlone(t *testing.T) {
+	t.Parallel()
+	theImage(t)
+	found := map[string]bool{}
+	err := filepath.WalkDir(filepath.Join(imageDir, "src", "internal", "widget"), func(path string, entry os.DirEntry, err error) error {
+		if !entry.IsDir() {
+			found[filepath.Base(path)] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]bool{"widget.go": true, "widget.js": true}, found); diff != "" {
+		t.Errorf("files of the widget (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,0 +1,95 @@
+//go:build unix
+
+// Package testprocess runs Docent's programs as processes, for tests that are
+// their users.
+package testprocess
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Build builds a command of this module, such as docent/cmd/docent, into a
+// folder, and returns the file.
+func Build(dir, pkg string) (string, error) {
+	binary := filepath.Join(dir, filepath.Base(pkg))
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, pkg) //nolint:gosec // Tests say what they build.
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+	}
+	return binary, nil
+}
+
+// Process is one that serves.
+type Process struct {
+	// Address is its host and port.
+	Address string
+
+	mu     sync.Mutex
+	output bytes.Buffer
+	cmd    *exec.Cmd
+	ended  chan error
+}
+
+// Start runs a program on a free port, with nothing but the given environment,
+// and returns when it listens. When the test ends, it is told to stop and must
+// do so without an error.
+func Start(tb testing.TB, binary string, environment ...string) *Process {
+	tb.Helper()
+	p := &Process{cmd: exec.CommandContext(context.Background(), binary), ended: make(chan error, 1)}
+	p.cmd.Env = append([]string{"PORT=127.0.0.1:0", "LOG_FORMAT=json"}, environment...)
+	p.cmd.Stderr = os.Stderr
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	listening := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			p.mu.Lock()
+			p.output.Write(append(lines.Bytes(), '\n'))
+			p.mu.Unlock()
+			var record struct{ Message, Address string }
+			if json.Unmarshal(lines.Bytes(), &record) == nil && record.Message == "listening" {
+				listening <- record.Address
+			}
+		}
+		p.ended <- p.cmd.Wait()
+	}()
+	tb.Cleanup(func() { p.stop(tb) })
+	select {
+	case p.Address = <-listening:
+	case err := <-p.ended:
+		p.ended <- err
+		tb.Fatalf("%s did not start: %v\n%s", binary, err, p.Output())
+	}
+	return p
+}
+
+// Output returns what the process has written to its standard output.
+func (p *Process) Output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+func (p *Process) stop(tb testing.TB) {
+	tb.Helper()
+	p.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // It may have ended.
+	if err := <-p.ended; err != nil {
+		tb.Errorf("the process ended with %v:\n%s", err, p.Output())
+	}
+}

@@ -1,0 +1,967 @@
+//go:build unix
+
+package widget_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"docent/internal/testkit"
+	"docent/internal/testkit/testbrowser"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNothingIsRequestedBeforeTheVisitorWantsIt(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	v.Until(launcher + ".checkVisibility()")
+	want := []string{"GET " + s.url("/"), "GET " + s.url("/api/chatkit/widget.js")}
+	v.Until(`document.readyState === "complete"`)
+	got := v.Requests("")
+	if got[len(got)-1] == "GET "+s.url("/favicon.ico") {
+		got = got[:len(got)-1]
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	s.minted(0)
+
+	v.chat()
+	if len(v.Requests("/session")) != 1 || len(v.Requests("/chatkit.js")) != 1 {
+		t.Errorf("after a click: %q", v.Requests(""))
+	}
+	if complaints := v.complaints(); len(complaints) > 0 {
+		t.Errorf("console: %q", complaints)
+	}
+}
+
+func TestClickToSession(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, src string
+		url       func(*stage, string) string
+	}{
+		{"same origin", "", (*stage).url},
+		{"another site's widget", elsewhere, (*stage).url},
+		{"no secure context", "", (*stage).insecure},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{src: test.src})
+			v := s.visit(test.url(s, "/"))
+			v.chat()
+			if got := v.Requests("/api/chatkit/session"); len(got) != 1 || !strings.HasPrefix(got[0], "POST ") {
+				t.Errorf("requests: %q, want one POST and no preflight", got)
+			}
+			if got := v.secrets(); len(got) != 1 || !strings.HasPrefix(got[0], "ek_standin_") {
+				t.Errorf("ChatKit got %q", got)
+			}
+			s.minted(1)
+			// The same visitor again, by the cookie, where the browser keeps it.
+			v.later(10 * time.Minute)
+			v.Go(test.url(s, "/other"))
+			v.Until(chatting)
+			s.minted(2)
+			asked := s.openai.Asked()
+			if same := asked[0].User == asked[1].User; same != (test.name != "no secure context") {
+				t.Errorf("users %q and %q", asked[0].User, asked[1].User)
+			}
+			if complaints := v.complaints(); len(complaints) > 0 {
+				t.Errorf("console: %q", complaints)
+			}
+		})
+	}
+}
+
+func TestReaderWhoBrowsesCostsOneSession(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	v.chat()
+	testbrowser.Eval[any](v.Tab, chatKit+`.sendUserMessage({text: "How do I install it?"}).then(() => null)`)
+	v.Until(`window.chatkitStandIn.events.some((e) => e.type === "chatkit.response.end")`)
+	said := testbrowser.Eval[any](v.Tab, `window.chatkitStandIn.conversation()`)
+	for _, path := range []string{"/", "/a", "/b", "/c", "/d", "/e"} {
+		v.Go(s.url(path))
+		v.Until(chatting)
+		v.Until(`window.chatkitStandIn.events.some((e) => e.type === "chatkit.thread.load.end")`)
+		if diff := cmp.Diff(said, testbrowser.Eval[any](v.Tab, `window.chatkitStandIn.conversation()`)); diff != "" {
+			t.Errorf("the conversation on %s (-before +now):\n%s", path, diff)
+		}
+		if testbrowser.Eval[bool](v.Tab, `document.activeElement !== document.body`) {
+			t.Errorf("the chat took the focus on %s", path)
+		}
+		v.later(time.Minute)
+	}
+	s.minted(1)
+
+	v.Click(closer)
+	v.Go(s.url("/closed"))
+	v.Until(launcher + ".checkVisibility()")
+	if testbrowser.Eval[bool](v.Tab, isOpen) {
+		t.Error("a chat that was closed is open on the next page")
+	}
+}
+
+// hostile is content that stands before the widget's tag on a page: elements
+// with the names of what scripts ask the document for.
+var hostile = func() string {
+	var b strings.Builder
+	for _, name := range []string{
+		"currentScript", "body", "head", "documentElement", "activeElement", "visibilityState", "adoptedStyleSheets", "querySelector", "getElementById", "cookie", "location", "docent", "customElements", "localStorage",
+	} {
+		fmt.Fprintf(&b, `<img name="%s"><form name="%[1]s"><input name="src" value="https://evil.test/api/chatkit/widget.js"></form><a id="%[1]s" href="https://evil.test/">x</a>`, name)
+	}
+	return b.String()
+}()
+
+func TestContentCannotTakeTheWidgetOver(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, content string }{
+		{"names of the document's properties", hostile},
+		{"a script of another address", `<img name="currentScript" src="https://evil.test/widget.js">`},
+		{"a frame named currentScript", `<iframe name="currentScript" srcdoc="x"></iframe>`},
+		{"a base element", `<script type="text/plain"></script><base href="https://evil.test/">`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{content: test.content, src: elsewhere})
+			v := testbrowser.Open(t)
+			v.Go(s.url("/"))
+			v.Until(`Object.hasOwn(window, "docent")`)
+			testbrowser.Eval[any](v, `window.docent.open(), null`)
+			v.Until(`Document.prototype.querySelector.call(document, "openai-chatkit")`)
+			v.Until(`window.chatkitStandIn.secrets.length > 0`)
+			if got := slices.DeleteFunc(v.Requests("evil.test"), func(r string) bool { return r == "GET https://evil.test/widget.js" }); len(got) > 0 {
+				t.Errorf("requests: %q", got)
+			}
+			s.minted(1)
+		})
+	}
+}
+
+func TestURLsOfOptions(t *testing.T) {
+	t.Parallel()
+	const attack = `javascript:alert(document.domain)`
+	tests := []struct{ name, attribute, value string }{
+		{"the fallback", "data-fallback-url", attack},
+		{"the fallback, in disguise", "data-fallback-url", " java\nscript:alert(1)"},
+		{"the fallback as data", "data-fallback-url", "data:text/html,<script>alert(1)</script>"},
+		{"ChatKit's script", "data-chatkit-url", attack},
+		{"ChatKit's script as data", "data-chatkit-url", "data:text/javascript,alert(1)"},
+		{"ChatKit's script as a blob", "data-chatkit-url", "blob:https://docs.test/1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{data: map[string]string{"data-chatkit-url": "https://blocked.test/chatkit.js", test.attribute: test.value}})
+			v := s.visit(s.url("/"))
+			v.Click(launcher)
+			v.failed("script_blocked")
+			if testbrowser.Eval[bool](v.Tab, fallback+`.checkVisibility()`) {
+				t.Errorf("there is a link to %s", testbrowser.Eval[string](v.Tab, fallback+`.href`))
+			}
+			for _, r := range v.Requests("") {
+				if !strings.HasPrefix(r, "GET http") && !strings.HasPrefix(r, "POST http") {
+					t.Errorf("request: %s", r)
+				}
+			}
+			if test.attribute == "data-chatkit-url" && len(v.Requests("GET https://cdn.platform.openai.com/deployments/chatkit/chatkit.js")) == 0 {
+				t.Errorf("ChatKit's own script was not asked for: %q", v.Requests(""))
+			}
+			if !slices.ContainsFunc(v.Console(), func(line string) bool {
+				return strings.HasPrefix(line, "warning: Docent: ") && strings.Contains(line, "is ignored")
+			}) {
+				t.Errorf("the console does not say that the option is ignored: %q", v.Console())
+			}
+		})
+	}
+
+	t.Run("the widget's own", func(t *testing.T) {
+		t.Parallel()
+		script, err := os.ReadFile("widget.js")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newStage(t, page{src: "data:text/javascript," + url.PathEscape(string(script))})
+		v := visitor{testbrowser.Open(t)}
+		v.Go(s.url("/"))
+		v.Until(`document.readyState === "complete"`)
+		if testbrowser.Eval[bool](v.Tab, `Object.hasOwn(window, "docent")`) {
+			t.Error("the widget runs without an address to ask")
+		}
+		if got := v.complaints(); len(got) != 1 || !strings.HasPrefix(got[0], "warning: Docent: ") {
+			t.Errorf("console: %q", got)
+		}
+	})
+}
+
+func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
+	stored := func(v visitor) bool {
+		return testbrowser.Eval[bool](v.Tab, `Object.keys(localStorage).some((k) => k.startsWith("docent session"))`)
+	}
+	tests := []struct {
+		name   string
+		ttl    string
+		later  time.Duration
+		minted int
+	}{
+		{"used again until 60 s before the end", "10m", 9*time.Minute - 10*time.Second, 1},
+		{"renewed 60 s before the end", "10m", 9*time.Minute + time.Second, 2},
+		{"a short one, until a tenth before the end", "100s", 85 * time.Second, 1},
+		{"a short one, renewed a tenth before the end", "100s", 91 * time.Second, 2},
+		{"a clock set back", "10m", -time.Hour, 2},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{}, "SESSION_TTL="+test.ttl)
+			v := s.visit(s.url("/"))
+			v.chat()
+			v.Click(closer)
+			v.later(test.later)
+			v.Go(s.url("/later"))
+			v.Until(host)
+			if got, want := stored(v), test.minted == 1; got != want {
+				t.Errorf("a session is stored: %v, want %v", got, want)
+			}
+			v.chat()
+			s.minted(test.minted)
+		})
+	}
+
+	t.Run("removed in an open page", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t, page{}, "SESSION_TTL=1s")
+		v := s.visit(s.url("/"))
+		v.chat()
+		v.Until(`Object.keys(localStorage).every((k) => !k.startsWith("docent session"))`)
+	})
+
+	t.Run("ChatKit asks for a fresher one", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t, page{})
+		v := s.visit(s.url("/"))
+		v.chat()
+		testbrowser.Eval[any](v.Tab, `chatkitStandIn.expireSecret().then(() => `+chatKit+`.sendUserMessage({text: "Still there?"})).then(() => null)`)
+		v.Until(`chatkitStandIn.secrets.length === 2`)
+		got := v.secrets()
+		if got[0] == got[1] {
+			t.Errorf("it was given the same again: %q", got)
+		}
+		s.minted(2)
+	})
+
+	t.Run("another tab has a fresher one", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t, page{})
+		v := s.visit(s.url("/"))
+		v.chat()
+		v.later(9*time.Minute + time.Second)
+		other := visitor{v.Another()}
+		other.later(9*time.Minute + time.Second)
+		other.Go(s.url("/other"))
+		other.chat()
+		testbrowser.Eval[any](v.Tab, `chatkitStandIn.expireSecret().then(() => `+chatKit+`.sendUserMessage({text: "Still there?"})).then(() => null)`)
+		v.Until(`chatkitStandIn.secrets.length === 2`)
+		if got, want := v.secrets()[1], other.secrets()[0]; got != want {
+			t.Errorf("it was given %s, want the other tab's %s", got, want)
+		}
+		s.minted(2)
+	})
+}
+
+func TestOneSessionForAllWhoAsk(t *testing.T) {
+	t.Parallel()
+	const refuseStorage = `for (const area of ["localStorage", "sessionStorage"])
+		Object.defineProperty(window, area, { get() { throw new DOMException("refused", "SecurityError") } })`
+	tests := []struct {
+		name, before string
+		url          func(*stage, string) string
+		tabs, minted int
+	}{
+		{"two tabs at once", "", (*stage).url, 2, 1},
+		{"no Web Locks", "", (*stage).insecure, 1, 1},
+		{"Web Locks refused", `navigator.locks.request = () => Promise.reject(new DOMException("refused", "SecurityError"))`, (*stage).url, 1, 1},
+		{"storage refused", refuseStorage, (*stage).url, 1, 1},
+		{"storage full", `Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError") }`, (*stage).url, 1, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{})
+			// Nobody gets a session before all have asked.
+			asked, answer := make(chan struct{}, 10), make(chan struct{})
+			s.openai.Fail(func(w http.ResponseWriter, r *http.Request) {
+				asked <- struct{}{}
+				<-answer
+				s.openai.ServeHTTP(w, r)
+			})
+			first := visitor{testbrowser.Open(t)}
+			tabs := []visitor{first}
+			for range test.tabs - 1 {
+				tabs = append(tabs, visitor{first.Another()})
+			}
+			for _, v := range tabs {
+				if test.before != "" {
+					v.OnEveryPage(test.before)
+				}
+				v.Go(test.url(s, "/"))
+				v.Click(launcher)
+			}
+			<-asked
+			close(answer)
+			for _, v := range tabs {
+				v.Until(chatting)
+			}
+			// ChatKit, twice at once.
+			both := testbrowser.Eval[[]string](first.Tab, `Promise.all([null, null].map(() => chatkitStandIn.getClientSecret(null)))`)
+			if both[0] != both[1] || both[0] != first.secrets()[0] {
+				t.Errorf("two calls were given %q, the first %q", both, first.secrets())
+			}
+			current := fmt.Sprintf("%q", both[0])
+			both = testbrowser.Eval[[]string](first.Tab, `Promise.all([`+current+`, `+current+`].map((c) => chatkitStandIn.getClientSecret(c)))`)
+			if both[0] != both[1] || both[0] == first.secrets()[0] {
+				t.Errorf("two calls for a fresher one were given %q, before %q", both, first.secrets())
+			}
+			s.minted(test.minted + 1)
+		})
+	}
+}
+
+func TestOverTheLimit(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{"data-fallback-url": "/support"}}, "RATE_LIMIT_PER_MINUTE=1")
+	first := s.visit(s.url("/"))
+	first.chat()
+
+	v := s.visit(s.url("/"))
+	testbrowser.Eval[any](v.Tab, `window.reported = [], docent.on("error", (e) => reported.push(e)), null`)
+	v.Click(launcher)
+	v.failed("rate_limited")
+	before := testbrowser.Eval[int](v.Tab, `Number(`+countdown+`.textContent.match(/\d+/)[0])`)
+	if before < 1 || before > 60 {
+		t.Errorf("the countdown starts at %d s", before)
+	}
+	v.Until(countdown + fmt.Sprintf(`.textContent === "Trying again in %d s"`, before-1))
+	type report struct {
+		Code       string
+		Status     int
+		RetryAfter int
+		RequestID  string `json:"requestId"`
+	}
+	reported := testbrowser.Eval[[]report](v.Tab, `reported`)
+	if len(reported) != 1 || reported[0].Code != "rate_limited" || reported[0].Status != 429 || reported[0].RetryAfter < 1 || len(reported[0].RequestID) != 32 {
+		t.Errorf("reported: %+v", reported)
+	}
+	if len(v.Requests("/session")) != 1 {
+		t.Errorf("it asked again before the time: %q", v.Requests("/session"))
+	}
+
+	// The minute is over: for the page by its clock, for the service by a new one.
+	s.restart()
+	v.later(time.Minute)
+	v.Until(chatting)
+	if got := v.Requests("/session"); len(got) != 2 {
+		t.Errorf("requests: %q", got)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	chatKitIs := func(h http.Handler) func(*stage, visitor) {
+		return func(s *stage, _ visitor) { s.change(func(p *parts) { p.chatKit = h }) }
+	}
+	sessionsAre := func(h http.Handler) func(*stage, visitor) {
+		return func(s *stage, _ visitor) { s.change(func(p *parts) { p.session = h }) }
+	}
+	openAISays := func(status, times int) func(*stage, visitor) {
+		return func(s *stage, _ visitor) {
+			s.openai.Fail(slices.Repeat([]http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }}, times)...)
+		}
+	}
+	nothing := func(*stage, visitor) {} // It was said once.
+	late := make(chan struct{})
+	tests := []struct {
+		name, code, sentence string
+		fail, mend           func(*stage, visitor)
+		environment          string // Of the service.
+		alone                bool   // It recovers without the visitor.
+		src                  string // The widget's.
+		console              string // What helps the page's owner.
+	}{
+		{
+			name: "the script is blocked", code: "script_blocked", sentence: "could not be loaded",
+			fail: chatKitIs(http.NotFoundHandler()), mend: chatKitIs(testkit.ChatKit()),
+		}, {
+			name: "the script is slow", code: "script_blocked", sentence: "could not be loaded",
+			fail: chatKitIs(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-late; testkit.ChatKit().ServeHTTP(w, r) })),
+			mend: func(*stage, visitor) { close(late) }, alone: true,
+		}, {
+			name: "the frame is blocked", code: "frame_blocked", sentence: "does not answer",
+			fail: chatKitIs(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/chatkit.js" {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				testkit.ChatKit().ServeHTTP(w, r)
+			})), mend: chatKitIs(testkit.ChatKit()),
+		}, {
+			name: "offline", code: "offline", sentence: "offline",
+			fail: func(s *stage, v visitor) { s.change(func(p *parts) { p.session = gone }); v.offline(true) },
+			mend: func(s *stage, v visitor) { s.change(func(p *parts) { p.session = nil }); v.offline(false) }, alone: true,
+		}, {
+			name: "the workflow is gone", code: "assistant_unavailable", sentence: "not available",
+			fail: openAISays(http.StatusNotFound, 1), mend: nothing,
+		}, {
+			name: "OpenAI is busy", code: "upstream_busy", sentence: "busy",
+			fail: openAISays(http.StatusServiceUnavailable, 3), mend: func(_ *stage, v visitor) { v.later(time.Minute) }, alone: true,
+		}, {
+			name: "OpenAI rejects the key", code: "upstream_rejected", sentence: "went wrong",
+			fail: openAISays(http.StatusUnauthorized, 1), mend: nothing,
+		}, {
+			name: "the origin is not allowed", code: "origin_not_allowed", sentence: "went wrong", console: "ALLOWED_ORIGINS",
+			fail: func(s *stage, _ visitor) { s.restart("ALLOWED_ORIGINS=https://docs.example.com") },
+			mend: func(s *stage, _ visitor) { s.restart() },
+		}, {
+			name: "the origin is not allowed, at another site's", code: "unreachable", sentence: "cannot be reached", console: "ALLOWED_ORIGINS",
+			src: elsewhere, environment: "ALLOWED_ORIGINS=https://docs.example.com", fail: nothing,
+		}, {
+			name: "no connection", code: "unreachable", sentence: "cannot be reached",
+			fail: sessionsAre(gone), mend: sessionsAre(nil),
+		}, {
+			name: "no JSON", code: "unreachable", sentence: "cannot be reached",
+			fail: sessionsAre(http.NotFoundHandler()), mend: sessionsAre(nil),
+		}, {
+			name: "no secret", code: "failed", sentence: "went wrong",
+			fail: sessionsAre(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"expires_after":600}`) })), mend: sessionsAre(nil),
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{src: test.src, data: map[string]string{"data-fallback-url": "/support", "data-fallback-label": "Ask the forum"}}, test.environment)
+			v := s.visit(s.url("/"))
+			testbrowser.Eval[any](v.Tab, `window.reported = [], addEventListener("docent:error", (e) => reported.push(e.detail.code)), null`)
+			test.fail(s, v)
+			v.Click(launcher)
+			v.failed(test.code)
+			if got := testbrowser.Eval[string](v.Tab, root+`.querySelector("[role=status]").textContent`); !strings.Contains(got, test.sentence) {
+				t.Errorf("it says %q, want %q in it", got, test.sentence)
+			}
+			if got := testbrowser.Eval[string](v.Tab, `[`+fallback+`].filter((a) => a.checkVisibility()).map((a) => a.textContent + " " + a.href).join()`); got != "Ask the forum "+s.url("/support") {
+				t.Errorf("link: %q", got)
+			}
+			if got := testbrowser.Eval[[]string](v.Tab, `reported`); !slices.Contains(got, test.code) {
+				t.Errorf("reported: %q", got)
+			}
+			if test.console != "" && !slices.ContainsFunc(v.Console(), func(line string) bool { return strings.Contains(line, test.console) }) {
+				t.Errorf("the console does not name %s: %q", test.console, v.Console())
+			}
+			if strings.Contains(strings.Join(v.Console(), ""), "ek_") {
+				t.Errorf("a secret in the console: %q", v.Console())
+			}
+			if test.mend == nil {
+				return
+			}
+			test.mend(s, v)
+			if !test.alone {
+				v.Click(retry)
+			}
+			v.Until(chatting)
+			v.Until(`!` + retry + `.checkVisibility()`)
+		})
+	}
+}
+
+func TestFailureInAConversation(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	v.chat()
+	s.change(func(p *parts) { p.session = gone })
+	testbrowser.Eval[any](v.Tab, `chatkitStandIn.expireSecret().then(() => { `+chatKit+`.sendUserMessage({text: "Still there?"}) }), null`)
+	v.failed("unreachable")
+	if !testbrowser.Eval[bool](v.Tab, `((a, b) => a.bottom <= b.top + 1 && b.height > 200)(`+notice+`.getBoundingClientRect(), `+chatKit+`.getBoundingClientRect())`) {
+		t.Error("the notice covers the conversation")
+	}
+	s.change(func(p *parts) { p.session = nil })
+	v.Click(retry)
+	v.Until(`chatkitStandIn.events.some((e) => e.type === "chatkit.response.end")`)
+	if !testbrowser.Eval[bool](v.Tab, notice+".hidden") {
+		t.Error("the notice is still there")
+	}
+}
+
+func TestThreadThatNoLongerLoads(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	testbrowser.Eval[any](v.Tab, `localStorage.setItem("docent thread " + new URL("/api/chatkit/session", location.href), "cthr_somebody_elses"), null`)
+	v.Click(launcher)
+	v.Until(`window.chatkitStandIn?.options.length === 2`)
+	v.Until(chatting)
+	got := testbrowser.Eval[[]*string](v.Tab, `chatkitStandIn.options.map((o) => o.initialThread)`)
+	if len(got) != 2 || got[0] == nil || *got[0] != "cthr_somebody_elses" || got[1] != nil {
+		t.Errorf("threads: %v", got)
+	}
+	s.minted(1)
+	v.Go(s.url("/next"))
+	v.Until(chatting)
+	if got := testbrowser.Eval[int](v.Tab, `chatkitStandIn.options.length`); got != 1 {
+		t.Errorf("on the next page ChatKit was given options %d times", got)
+	}
+}
+
+func TestColourScheme(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{"data-accent": "var(--brand)"}})
+	v := s.visit(s.url("/"))
+	testbrowser.Eval[any](v.Tab, `document.adoptedStyleSheets = [((s) => (s.replaceSync(":root{--brand:#0055ff} :root.dark{--brand:#ffaa00}"), s))(new CSSStyleSheet())], null`)
+	v.chat()
+	scheme := func(want string) {
+		t.Helper()
+		v.Until(fmt.Sprintf(`%s.dataset.scheme === %q && chatkitStandIn.options.at(-1).theme.colorScheme === %[2]q`, host, want))
+	}
+	scheme("light")
+	for _, step := range []struct{ js, want string }{
+		{`document.documentElement.dataset.theme = "dark"`, "dark"},
+		{`document.documentElement.dataset.theme = "light"`, "light"},
+		{`delete document.documentElement.dataset.theme, document.documentElement.classList.add("dark")`, "dark"},
+		{`document.documentElement.className = ""`, "light"},
+	} {
+		testbrowser.Eval[any](v.Tab, step.js+", null")
+		scheme(step.want)
+		if step.want == "dark" && strings.Contains(step.js, "class") {
+			v.Until(`chatkitStandIn.options.at(-1).theme.color.accent.primary === "rgb(255, 170, 0)"`)
+		}
+	}
+	v.system("dark")
+	scheme("dark")
+	testbrowser.Eval[any](v.Tab, `document.documentElement.dataset.theme = "light", null`)
+	scheme("light")
+	testbrowser.Eval[any](v.Tab, `docent.set({ colorScheme: "dark" }), null`)
+	scheme("dark")
+
+	// Each time with all the options.
+	for _, o := range testbrowser.Eval[[]map[string]any](v.Tab, `chatkitStandIn.options`) {
+		if o["frameTitle"] != "Ask AI" || o["startScreen"] == nil {
+			t.Errorf("options: %v", o)
+		}
+	}
+	if got := testbrowser.Eval[int](v.Tab, `document.querySelectorAll("openai-chatkit").length`); got != 1 {
+		t.Errorf("%d chats", got)
+	}
+	s.minted(1)
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{
+		"data-title": "Ask the docs", "data-greeting": "Hello <b>reader</b>", "data-placeholder": "Your question", "data-disclaimer": "It may be wrong.",
+		"data-prompts": `["How do I install it?", {"label": "Limits", "prompt": "What are the limits?", "icon": "bolt"}]`,
+		"data-locale":  "fr", "data-accent": "#c0ffee", "data-color-scheme": "dark", "data-position": "bottom-left",
+	}})
+	v := s.visit(s.url("/"))
+	v.chat()
+	want := map[string]any{
+		"api": map[string]any{}, "initialThread": nil, "frameTitle": "Ask the docs", "locale": "fr",
+		"theme": map[string]any{"colorScheme": "dark", "radius": "soft", "color": map[string]any{"accent": map[string]any{"primary": "rgb(192, 255, 238)", "level": 2.0}}},
+		"startScreen": map[string]any{"greeting": "Hello <b>reader</b>", "prompts": []any{
+			map[string]any{"label": "How do I install it?", "prompt": "How do I install it?"},
+			map[string]any{"label": "Limits", "prompt": "What are the limits?", "icon": "bolt"},
+		}},
+		"composer": map[string]any{"placeholder": "Your question"}, "disclaimer": map[string]any{"text": "It may be wrong."},
+	}
+	if diff := cmp.Diff(want, testbrowser.Eval[map[string]any](v.Tab, `chatkitStandIn.options.at(-1)`)); diff != "" {
+		t.Errorf("ChatKit's options (-want +got):\n%s", diff)
+	}
+	if got := testbrowser.Eval[float64](v.Tab, panel+`.getBoundingClientRect().left`); got > 40 {
+		t.Errorf("the panel is %v px from the left", got)
+	}
+	testbrowser.Eval[any](v.Tab, `docent.set({ title: "Help", prompts: [], position: "bottom-right", texts: { close: "Fermer" } }), null`)
+	v.Until(`chatkitStandIn.options.at(-1).frameTitle === "Help" && chatkitStandIn.options.at(-1).startScreen.prompts.length === 0`)
+	if got := testbrowser.Eval[string](v.Tab, closer+`.ariaLabel`); got != "Fermer" {
+		t.Errorf("the close button is %q", got)
+	}
+}
+
+func TestOptionsThatAreNone(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, attribute, value string }{
+		{"prompts that are no JSON", "data-prompts", `["How`},
+		{"prompts that are no list", "data-prompts", `{"label":"x"}`},
+		{"prompts without a label", "data-prompts", `[{"prompt":"x"}]`},
+		{"a colour that is none", "data-accent", `red;} body{display:none`},
+		{"a position that is none", "data-position", `top`},
+		{"a colour scheme that is none", "data-color-scheme", `blue`},
+		{"a selector that is none", "data-trigger", `#`},
+		{"a shortcut without a modifier", "data-shortcut", `k`},
+		{"a shortcut of shift alone", "data-shortcut", `shift+k`},
+		{"a shortcut of unknown keys", "data-shortcut", `hyper+k`},
+		{"an empty title", "data-title", ``},
+		{"texts that are no JSON", "data-texts", `close`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{data: map[string]string{test.attribute: test.value}})
+			v := s.visit(s.url("/"))
+			v.chat()
+			warnings := slices.DeleteFunc(v.Console(), func(line string) bool { return !strings.HasPrefix(line, "warning: Docent: ") })
+			if len(warnings) != 1 || !strings.Contains(warnings[0], "is ignored") {
+				t.Errorf("console: %q", v.Console())
+			}
+			if got := testbrowser.Eval[string](v.Tab, launcher+`.ariaLabel`); got != "Ask AI" {
+				t.Errorf("the button's name is %q", got)
+			}
+		})
+	}
+}
+
+func TestKeyboard(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{"data-shortcut": "mod+i", "data-trigger": "#own"}})
+	v := s.visit(s.url("/"))
+	v.Until(launcher + ".checkVisibility()")
+	onChat, onLauncher, onOwn := `document.activeElement === `+chatKit, root+`.activeElement === `+launcher, `document.activeElement.id === "own"`
+	ctrlI := []chromedp.KeyOption{chromedp.KeyModifiers(kb.ModifierCtrl)}
+
+	// Tab goes through the page to the button; Enter opens; the focus goes in.
+	for range 3 {
+		v.Press(kb.Tab)
+	}
+	v.Until(onLauncher)
+	v.Press(kb.Enter)
+	v.Until(chatting)
+	v.Until(onChat)
+
+	// Back from the frame: the button that closes comes before it.
+	for !testbrowser.Eval[bool](v.Tab, root+`.activeElement === `+closer) {
+		v.Press(kb.Tab, chromedp.KeyModifiers(kb.ModifierShift))
+	}
+	v.Press(kb.Escape)
+	v.Until(`!` + isOpen)
+	v.Until(onLauncher)
+
+	// The page's own button, and the way back to it.
+	v.Click(`document.querySelector("#own")`)
+	v.Until(isOpen)
+	v.Until(onChat)
+	v.Click(closer)
+	v.Until(`!` + isOpen)
+	v.Until(onOwn)
+
+	// The shortcut opens and closes.
+	v.Press("i", ctrlI...)
+	v.Until(isOpen)
+	v.Until(onChat)
+	testbrowser.Eval[any](v.Tab, closer+`.focus(), null`)
+	v.Press("i", ctrlI...)
+	v.Until(`!` + isOpen)
+	v.Until(onOwn)
+
+	// Escape in the page is the page's.
+	testbrowser.Eval[any](v.Tab, `docent.open(), document.querySelector("a").focus(), null`)
+	v.Press(kb.Escape)
+	if !testbrowser.Eval[bool](v.Tab, isOpen) {
+		t.Error("Escape in the page closed the chat")
+	}
+	s.minted(1)
+}
+
+func TestAddressThatOpens(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/?chatbot=open"))
+	v.Until(chatting)
+	v.Click(closer)
+	// A jump within the page is no new wish; another page by the History API is.
+	testbrowser.Eval[any](v.Tab, `location.hash = "x", null`)
+	testbrowser.Eval[any](v.Tab, `history.pushState(null, "", "/next"), null`)
+	if testbrowser.Eval[bool](v.Tab, isOpen) {
+		t.Error("it is open without a wish")
+	}
+	testbrowser.Eval[any](v.Tab, `history.pushState(null, "", "/next?chatbot=open"), null`)
+	v.Until(isOpen)
+	for _, other := range []string{"/?chatbot=closed", "/?chatbot", "/?x=chatbot=open"} {
+		o := s.visit(s.url(other))
+		if testbrowser.Eval[bool](o.Tab, isOpen) {
+			t.Errorf("%s opens", other)
+		}
+	}
+}
+
+func TestScriptInterface(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{"data-position": "none"}})
+	v := visitor{testbrowser.Open(t)}
+	v.OnEveryPage(`window.seen = []; for (const name of ["ready", "open", "start", "session", "thread", "response", "close", "error"])
+		addEventListener("docent:" + name, (e) => seen.push(name))`)
+	v.Go(s.url("/"))
+	v.Until(host)
+	if testbrowser.Eval[bool](v.Tab, launcher+`.checkVisibility()`) {
+		t.Error("there is a button")
+	}
+	testbrowser.Eval[any](v.Tab, `window.threads = [], window.off = docent.on("thread", ({ threadId }) => threads.push(threadId)), docent.ask("How do I install it?"), null`)
+	v.Until(`seen.includes("response")`)
+	if got := testbrowser.Eval[[]map[string]string](v.Tab, `chatkitStandIn.conversation()`); len(got) == 0 || got[0]["text"] != "How do I install it?" {
+		t.Errorf("conversation: %v", got)
+	}
+	testbrowser.Eval[any](v.Tab, `off(), docent.ask("And then?"), docent.close(), null`)
+	if diff := cmp.Diff([]string{"ready", "open", "session", "start", "thread", "response"}, testbrowser.Eval[[]string](v.Tab, `seen.filter((n) => n !== "close").slice(0, 6)`)); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if got := testbrowser.Eval[[]string](v.Tab, `threads`); len(got) != 1 || got[0] == "" {
+		t.Errorf("threads: %q", got)
+	}
+	// What the page knows holds no secret.
+	if got := testbrowser.Eval[string](v.Tab, `JSON.stringify(Object.entries(docent))`); strings.Contains(got, "ek_") {
+		t.Errorf("window.docent: %s", got)
+	}
+	if got := testbrowser.Eval[string](v.Tab, `(() => { "use strict"; try { window.docent = null } catch (e) { return e.name } return typeof window.docent })()`); got != "TypeError" {
+		t.Errorf("window.docent can be replaced: %s", got)
+	}
+}
+
+func TestPhone(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := visitor{testbrowser.Open(t)}
+	v.Do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulatePortrait, chromedp.EmulateTouch))
+	v.Go(s.url("/"))
+	v.chat()
+	v.Until(`((r) => [r.left, r.top, r.width, r.height].join() === "0,0,390,844")(` + panel + `.getBoundingClientRect())`)
+	if !testbrowser.Eval[bool](v.Tab, panel+`.matches(":modal")`) {
+		t.Error("the page behind it can be reached")
+	}
+	if testbrowser.Eval[bool](v.Tab, `document.activeElement === `+chatKit) {
+		t.Error("the keyboard comes up unasked")
+	}
+	v.Press(kb.Escape)
+	v.Until(`!` + isOpen)
+	v.chat()
+	// Whoever turns the phone goes on.
+	v.Do(chromedp.EmulateViewport(1280, 800))
+	v.Until(`!` + panel + `.matches(":modal") && ` + isOpen)
+	v.Do(chromedp.EmulateViewport(390, 844))
+	v.Until(panel + `.matches(":modal")`)
+	v.Go(s.url("/next"))
+	v.Until(launcher + `.checkVisibility()`)
+	if testbrowser.Eval[bool](v.Tab, isOpen) {
+		t.Error("it covers the page that the visitor has gone to")
+	}
+	s.minted(1)
+}
+
+func TestContentSecurityPolicy(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile("widget.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(script)
+	hash := "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+	tests := []struct {
+		name, src, csp string
+		data           map[string]string
+	}{
+		{"by origin", "", "script-src 'self' CHATKIT; frame-src CHATKIT; connect-src 'self'", nil},
+		{"by origin, another site's widget", elsewhere, "script-src DOCENT CHATKIT; frame-src CHATKIT; connect-src DOCENT", nil},
+		{"by nonce", "", "script-src 'nonce-r4nd0m'; frame-src CHATKIT; connect-src 'self'", map[string]string{"nonce": "r4nd0m"}},
+		{"by nonce, strictly", "", "script-src 'nonce-r4nd0m' 'strict-dynamic'; frame-src CHATKIT; connect-src 'self'", map[string]string{"nonce": "r4nd0m"}},
+		{"by hash, strictly", "", "script-src '" + hash + "' 'strict-dynamic'; frame-src CHATKIT; connect-src 'self'", map[string]string{"integrity": hash}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			data := map[string]string{"data-fallback-url": "/support", "data-accent": "#2457d6"}
+			maps.Copy(data, test.data)
+			s := newStage(t, page{src: test.src, csp: "default-src 'none'; base-uri 'none'; " + test.csp, data: data})
+			v := s.visit(s.url("/"))
+			v.chat()
+			testbrowser.Eval[any](v.Tab, `document.documentElement.dataset.theme = "dark", null`)
+			v.Until(`chatkitStandIn.options.length > 1`)
+			if complaints := v.complaints(); len(complaints) > 0 {
+				t.Errorf("console: %q", complaints)
+			}
+			s.minted(1)
+		})
+	}
+}
+
+func TestAccessibilityTree(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{"data-title": "Ask the docs"}})
+	v := s.visit(s.url("/"))
+	v.Until(launcher + ".checkVisibility()")
+	tree := func() []string {
+		var nodes []string
+		for _, n := range testbrowser.Call(v.Tab, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes {
+			if !n.Ignored && n.Role != nil && n.Name != nil && slices.Contains([]string{`"button"`, `"dialog"`, `"Iframe"`, `"status"`, `"timer"`, `"heading"`}, string(n.Role.Value)) {
+				nodes = append(nodes, strings.ReplaceAll(string(n.Role.Value)+" "+string(n.Name.Value), `"`, ""))
+			}
+		}
+		slices.Sort(nodes) // The tree comes by depth.
+		return nodes
+	}
+	all := func(widgets ...string) []string {
+		return slices.Sorted(slices.Values(append(widgets, "heading /", "button Ask")))
+	}
+	if diff := cmp.Diff(all("button Ask the docs"), tree()); diff != "" {
+		t.Errorf("closed (-want +got):\n%s", diff)
+	}
+	v.chat()
+	if diff := cmp.Diff(all("dialog Ask the docs", "heading Ask the docs", "button Close", "Iframe Ask the docs"), tree()); diff != "" {
+		t.Errorf("open (-want +got):\n%s", diff)
+	}
+	s.change(func(p *parts) { p.session = gone })
+	testbrowser.Eval[any](v.Tab, `chatkitStandIn.expireSecret().then(() => { `+chatKit+`.sendUserMessage({text: "Still there?"}) }), null`)
+	v.failed("unreachable")
+	if diff := cmp.Diff(all("dialog Ask the docs", "heading Ask the docs", "button Close", "status ", "button Try again", "Iframe Ask the docs"), tree()); diff != "" {
+		t.Errorf("failed (-want +got):\n%s", diff)
+	}
+}
+
+// TestAxe runs axe-core, the usual checker, over the page in every state.
+func TestAxe(t *testing.T) {
+	t.Parallel()
+	axe := installed(t, "node_modules/axe-core/axe.min.js")
+	tests := []struct {
+		name  string
+		data  map[string]string
+		state func(*stage, visitor)
+	}{
+		{"closed", nil, func(_ *stage, v visitor) { v.Until(launcher + ".checkVisibility()") }},
+		{"open", nil, func(_ *stage, v visitor) { v.chat() }},
+		{"open in the dark", map[string]string{"data-color-scheme": "dark"}, func(_ *stage, v visitor) { v.chat() }},
+		{"on a phone", nil, func(_ *stage, v visitor) { v.Do(chromedp.EmulateViewport(390, 844)); v.chat() }},
+		{"starting", nil, func(s *stage, v visitor) {
+			s.openai.Fail(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			v.Click(launcher)
+		}},
+		{"over the limit", map[string]string{"data-fallback-url": "/support"}, func(s *stage, v visitor) { s.limited(); v.Click(launcher); v.failed("rate_limited") }},
+		{"over the limit in the dark", map[string]string{"data-fallback-url": "/support", "data-color-scheme": "dark"}, func(s *stage, v visitor) { s.limited(); v.Click(launcher); v.failed("rate_limited") }},
+		{"a light accent", map[string]string{"data-accent": "#ffd43b", "data-fallback-url": "/support"}, func(s *stage, v visitor) { s.limited(); v.Click(launcher); v.failed("rate_limited") }},
+		{"an accent in between", map[string]string{"data-accent": "#e8590c", "data-fallback-url": "/support"}, func(s *stage, v visitor) { s.limited(); v.Click(launcher); v.failed("rate_limited") }},
+		{"a button with a green accent", map[string]string{"data-accent": "#2b8a3e"}, func(_ *stage, v visitor) { v.Until(launcher + ".checkVisibility()") }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{data: test.data})
+			v := s.visit(s.url("/"))
+			v.reducedMotion() // What is half faded in has half the contrast.
+			test.state(s, v)
+			violations := testbrowser.Eval[[]string](v.Tab, string(axe)+`;
+				axe.run().then((r) => r.violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.target.join(" ") + ": " + n.failureSummary)))`)
+			if len(violations) > 0 {
+				t.Errorf("axe: %s", strings.Join(violations, "\n"))
+			}
+		})
+	}
+}
+
+func TestReducedMotion(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	v.reducedMotion()
+	v.Click(launcher)
+	v.Until(chatting)
+	moving := testbrowser.Eval[[]string](v.Tab, `[...`+root+`.querySelectorAll("*")].filter((e) => ((c) => c.animationName !== "none" || c.transitionDuration !== "0s" && c.transitionProperty !== "none")(getComputedStyle(e))).map((e) => e.className)`)
+	if len(moving) > 0 {
+		t.Errorf("in motion: %q", moving)
+	}
+}
+
+// TestViewTransitions is the Astro example, built: its navigation replaces the
+// page's body in place.
+func TestViewTransitions(t *testing.T) {
+	t.Parallel()
+	dist := filepath.FromSlash("../../examples/astro/dist")
+	installed(t, filepath.Join(dist, "index.html"))
+	s := newStage(t, page{})
+	s.change(func(p *parts) { p.files = http.FileServer(http.Dir(dist)) })
+	v := visitor{testbrowser.Open(t)}
+	// The site was built without knowing where the stand-in is.
+	v.OnEveryPage(fmt.Sprintf(`addEventListener("docent:ready", () => docent.set({ chatkitUrl: %q }))`, s.cdn.URL+"/chatkit.js"))
+	v.Go(s.url("/"))
+	v.chat()
+	testbrowser.Eval[any](v.Tab, chatKit+`.sendUserMessage({text: "How do I install it?"}).then(() => null)`)
+	v.Until(`chatkitStandIn.events.some((e) => e.type === "chatkit.response.end")`)
+	testbrowser.Eval[any](v.Tab, `window.before = [`+host+`, `+chatKit+`], window.loads = 0, document.addEventListener("astro:page-load", () => loads++), null`)
+	links := testbrowser.Eval[[]string](v.Tab, `[...new Set([...document.querySelectorAll("a[href^='/']")].map((a) => a.pathname))].filter((p) => p !== location.pathname)`)
+	if len(links) < 2 {
+		t.Fatalf("links: %q", links)
+	}
+	for i, path := range links {
+		v.Click(fmt.Sprintf(`document.querySelector("a[href='%s'], a[href='%s']")`, path, strings.TrimSuffix(path, "/")))
+		// As long as the pictures of a transition cover the page, a click is lost.
+		v.Until(fmt.Sprintf(`!document.activeViewTransition && loads === %d && location.pathname.startsWith(%q)`, i+1, strings.TrimSuffix(path, "/")))
+		if !testbrowser.Eval[bool](v.Tab, `before[0] === `+host+` && before[1] === `+chatKit+` && before[1].isConnected && `+isOpen+` && document.querySelectorAll("docent-widget").length === 1`) {
+			t.Fatalf("on %s it is not the one widget", path)
+		}
+		if got := testbrowser.Eval[int](v.Tab, `chatkitStandIn.conversation().then((c) => c.length)`); got < 2 {
+			t.Errorf("on %s the conversation has %d messages", path, got)
+		}
+	}
+	if got := len(v.Requests("/frame.html")); got != 1 {
+		t.Errorf("the chat's frame was loaded %d times", got)
+	}
+	s.minted(1)
+	if complaints := v.complaints(); len(complaints) > 0 {
+		t.Errorf("console: %q", complaints)
+	}
+}
+
+// offline takes the visitor's network away.
+func (v visitor) offline(off bool) {
+	testbrowser.Call(v.Tab, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
+		MatchedNetworkConditions: []*network.Conditions{{Offline: off, DownloadThroughput: -1, UploadThroughput: -1}},
+	})
+	testbrowser.Call(v.Tab, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: off, DownloadThroughput: -1, UploadThroughput: -1})
+}
+
+// system sets the colour scheme of the visitor's system.
+func (v visitor) system(scheme string) { v.media("prefers-color-scheme", scheme) }
+
+func (v visitor) reducedMotion() { v.media("prefers-reduced-motion", "reduce") }
+
+func (v visitor) media(name, value string) {
+	testbrowser.Call(v.Tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}})
+}
+
+// gone hangs up.
+var gone = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+
+// installed reads a file of an npm package, which `make deps` has installed or
+// built.
+func installed(t *testing.T, path string) []byte {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		orSkip(t, "`make deps` has not been here: "+err.Error())
+	}
+	return file
+}

@@ -1,0 +1,259 @@
+//go:build unix
+
+package widget_test
+
+import (
+	"cmp"
+	"fmt"
+	"html"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"docent/internal/service"
+	"docent/internal/testkit"
+	"docent/internal/testkit/testbrowser"
+	"docent/internal/testkit/testprocess"
+)
+
+// program is the built service.
+var program string
+
+func TestMain(m *testing.M) {
+	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
+	dir, err := os.MkdirTemp("", "docent-widget-test-")
+	if err == nil {
+		program, err = testprocess.Build(dir, "docent/cmd/docent")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := testbrowser.Run(m)
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// stage is a docs site and all that stands behind its chat.
+type stage struct {
+	t           *testing.T
+	openai      *testkit.OpenAI
+	environment []string
+	site, cdn   *httptest.Server
+
+	mu     sync.Mutex
+	docent *testprocess.Process
+	parts
+}
+
+// parts are what a test may change, with [stage.change].
+type parts struct {
+	page    page
+	files   http.Handler // In place of the page, if set.
+	session http.Handler // In place of the service's sessions at the site's own origin, if set.
+	// chatKit serves ChatKit's script and frame, from an origin of their own as
+	// OpenAI's are.
+	chatKit http.Handler
+}
+
+// page is what every page of the site is. In its strings, CHATKIT and DOCENT
+// stand for the origins of the two.
+type page struct {
+	src     string            // The widget's: at the site's own origin if empty.
+	data    map[string]string // More attributes of the widget's tag.
+	content string            // Before the tag.
+	csp     string
+}
+
+// elsewhere is a [page]'s src at the service's own origin: another site than the
+// page's.
+const elsewhere = "DOCENT/api/chatkit/widget.js"
+
+// newStage builds a stage. Docent allows the site's own origin and the one that
+// [stage.insecure] has.
+func newStage(t *testing.T, p page, environment ...string) *stage {
+	t.Helper()
+	s := &stage{t: t, openai: testkit.NewOpenAI("sk-test-not-a-key", "wf_test"), parts: parts{page: p, chatKit: testkit.ChatKit()}}
+	base, stop, err := s.openai.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop() })
+	s.cdn = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.now().chatKit.ServeHTTP(w, r) }))
+	t.Cleanup(s.cdn.Close)
+	s.site = httptest.NewServer(http.HandlerFunc(s.serve))
+	t.Cleanup(s.site.Close)
+	s.environment = []string{
+		"ALLOWED_ORIGINS=" + s.url("") + "," + s.insecure(""), "OPENAI_API_KEY=sk-test-not-a-key", "CHATKIT_WORKFLOW_ID=wf_test",
+		"OPENAI_BASE_URL=" + base, "RATE_LIMIT_PER_MINUTE=100",
+	}
+	s.restart(environment...)
+	return s
+}
+
+// change changes what the site or ChatKit answers from now on.
+func (s *stage) change(f func(*parts)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.parts)
+}
+
+func (s *stage) now() parts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parts
+}
+
+// restart puts a new process in place of the service, one that has counted
+// nothing yet, with more environment.
+func (s *stage) restart(environment ...string) {
+	s.t.Helper()
+	p := testprocess.Start(s.t, program, append(slices.Clone(s.environment), environment...)...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.docent = p
+}
+
+// limited has everybody over the limit.
+func (s *stage) limited() {
+	s.t.Helper()
+	s.restart("RATE_LIMIT_PER_MINUTE=1")
+	v := visitor{testbrowser.Open(s.t)}
+	v.Go(s.url("/limited"))
+	v.chat()
+}
+
+// address is the service's.
+func (s *stage) address() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.docent.Address
+}
+
+// url is a page's at the site's own origin, a secure context.
+func (s *stage) url(path string) string {
+	return strings.Replace(s.site.URL, "127.0.0.1", "localhost", 1) + path
+}
+
+// insecure is a page's under a name that makes it no secure context.
+func (s *stage) insecure(path string) string {
+	return strings.Replace(s.site.URL, "127.0.0.1", "docs.test", 1) + path
+}
+
+// serve is the site: its pages, and the way to the service that a rewrite makes.
+func (s *stage) serve(w http.ResponseWriter, r *http.Request) {
+	now := s.now()
+	switch {
+	case r.URL.Path == "/api/chatkit/session" && now.session != nil:
+		now.session.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/api/chatkit/"):
+		(&httputil.ReverseProxy{Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.SetURL(&url.URL{Scheme: "http", Host: s.address()})
+		}}).ServeHTTP(w, r)
+	case r.URL.Path == "/favicon.ico":
+		w.WriteHeader(http.StatusNoContent)
+	case now.files != nil:
+		now.files.ServeHTTP(w, r)
+	default:
+		s.servePage(w, r, now.page)
+	}
+}
+
+func (s *stage) servePage(w http.ResponseWriter, r *http.Request, p page) {
+	origins := strings.NewReplacer("CHATKIT", s.cdn.URL, "DOCENT", "http://"+s.address())
+	attributes := map[string]string{"src": cmp.Or(p.src, "/api/chatkit/widget.js"), "data-chatkit-url": "CHATKIT/chatkit.js"}
+	maps.Copy(attributes, p.data)
+	var tag strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		fmt.Fprintf(&tag, ` %s="%s"`, name, html.EscapeString(origins.Replace(attributes[name])))
+	}
+	if p.csp != "" {
+		w.Header().Set("Content-Security-Policy", origins.Replace(p.csp))
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	fmt.Fprintf(w, `<!doctype html>
+<html lang="en">
+<head><title>%[1]s</title><meta name="viewport" content="width=device-width, initial-scale=1"></head>
+<body>
+<main><h1>%[1]s</h1><p>What a docs page says.</p><button id="own">Ask</button> <a href="/other">Another page</a></main>
+%s
+<script async %s></script>
+</body>
+</html>
+`, html.EscapeString(r.URL.Path), p.content, tag.String())
+}
+
+// visit opens a page of the site as a new visitor, and waits for the widget.
+func (s *stage) visit(url string) visitor {
+	s.t.Helper()
+	v := visitor{testbrowser.Open(s.t)}
+	v.Go(url)
+	v.Until(host)
+	return v
+}
+
+// minted is how many sessions OpenAI has made so far.
+func (s *stage) minted(want int) {
+	s.t.Helper()
+	if got := len(s.openai.Asked()); got != want {
+		s.t.Errorf("%d sessions were minted, want %d", got, want)
+	}
+}
+
+// What is where on a page with the widget, as expressions of JavaScript.
+const (
+	host      = `document.querySelector("docent-widget")`
+	root      = host + `.shadowRoot`
+	launcher  = root + `.querySelector(".launcher")`
+	panel     = root + `.querySelector(".panel")`
+	closer    = root + `.querySelector(".close")`
+	notice    = root + `.querySelector(".notice")`
+	retry     = root + `.querySelector(".retry")`
+	countdown = root + `.querySelector(".countdown")`
+	fallback  = root + `.querySelector(".fallback")`
+	chatKit   = `document.querySelector("openai-chatkit")`
+	chatting  = `window.chatkitStandIn?.secrets.length > 0 && ` + notice + `.hidden`
+	isOpen    = panel + `.open`
+)
+
+// visitor is somebody at the site's pages.
+type visitor struct{ *testbrowser.Tab }
+
+// chat opens the chat and waits until it can be typed in.
+func (v visitor) chat() {
+	v.Click(launcher)
+	v.Until(chatting)
+}
+
+// failed waits for a failure to be shown.
+func (v visitor) failed(code string) {
+	v.Until(fmt.Sprintf("%s?.dataset.code === %q && %s.checkVisibility()", notice, code, retry))
+}
+
+// later puts the visitor's clock forward, on this page and on later ones.
+func (v visitor) later(d time.Duration) {
+	js := fmt.Sprintf("Date.now = ((now) => () => now() + %d)(Date.now)", d.Milliseconds())
+	v.OnEveryPage(js)
+	testbrowser.Eval[any](v.Tab, js+", null")
+}
+
+// secrets are those that ChatKit got on this page.
+func (v visitor) secrets() []string {
+	return testbrowser.Eval[[]string](v.Tab, "window.chatkitStandIn?.secrets ?? []")
+}
+
+// complaints are the errors and warnings in the console.
+func (v visitor) complaints() []string {
+	return slices.DeleteFunc(v.Console(), func(line string) bool {
+		return !strings.HasPrefix(line, "error") && !strings.HasPrefix(line, "warning") && !strings.HasPrefix(line, "exception")
+	})
+}
