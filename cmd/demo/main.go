@@ -1,14 +1,12 @@
-// Demo is Docent with a docs page in front and, unless real values are given,
-// a stand-in for OpenAI behind: it needs no key and no account.
+// Demo is Docent with a small docs site in front and, unless real values are
+// given, a stand-in for OpenAI behind: it needs no key and no account.
 package main
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -17,9 +15,6 @@ import (
 	"docent/internal/service"
 	"docent/internal/testkit"
 )
-
-//go:embed page.html
-var page []byte
 
 const (
 	standInKey      = "sk-demo-not-a-real-key"
@@ -50,7 +45,8 @@ func run(ctx context.Context, p service.Process) error {
 		environment["PORT"] = "127.0.0.1:" + port // A demo is nobody else's business.
 	}
 	backend := "the real OpenAI, with your OPENAI_API_KEY and CHATKIT_WORKFLOW_ID"
-	if environment["OPENAI_API_KEY"] == "" || environment["CHATKIT_WORKFLOW_ID"] == "" {
+	standIn := environment["OPENAI_API_KEY"] == "" || environment["CHATKIT_WORKFLOW_ID"] == ""
+	if standIn {
 		backend = "a stand-in for OpenAI; set OPENAI_API_KEY and CHATKIT_WORKFLOW_ID for the real one"
 		url, stop, err := testkit.NewOpenAI(standInKey, standInWorkflow).Listen()
 		if err != nil {
@@ -62,24 +58,17 @@ func run(ctx context.Context, p service.Process) error {
 		environment["OPENAI_API_KEY"] = standInKey
 		environment["CHATKIT_WORKFLOW_ID"] = standInWorkflow
 	}
+	site, err := front(standIn)
+	if err != nil {
+		fmt.Fprintln(p.Stderr, err)
+		return err
+	}
 	p.Environment = environment
-	p.Front = front
+	p.Front = site
 	p.Listening = func(addr net.Addr) { greet(p.Stdout, addr, backend) }
 	return service.Run(ctx, p) //nolint:wrapcheck // It has been reported.
 }
 
 func greet(w io.Writer, addr net.Addr, backend string) {
 	fmt.Fprintf(w, "\n  Docent demo:  http://localhost:%d\n  Backend:      %s\n  Stop:         Ctrl-C\n\n", addr.(*net.TCPAddr).Port, backend) //nolint:errcheck,forcetypeassert // We listen on TCP.
-}
-
-// front puts the docs page before the service.
-func front(docent http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" || r.Method != http.MethodGet {
-			docent.ServeHTTP(w, r)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write(page) //nolint:errcheck // A reader who left misses nothing.
-	})
 }

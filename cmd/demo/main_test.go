@@ -1,65 +1,61 @@
+//go:build unix
+
 package main_test
 
 import (
-	"bufio"
-	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
-	"path/filepath"
+	"os"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"docent/internal/service"
+	"docent/internal/testkit/testbrowser"
+	"docent/internal/testkit/testprocess"
 )
 
-// demo builds and starts the demo, and returns its URL and what it printed
-// before it was listening.
-func demo(t *testing.T, environment ...string) (url, greeting string) {
-	t.Helper()
+// pictures is where the pictures of the widget go, for a person to look at:
+// `make screenshots` renews those of README.md.
+var pictures = flag.String("pictures", "../../.pictures", "the folder for pictures of the widget")
+
+// program is the built demo.
+var program string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
 	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
-	binary := filepath.Join(t.TempDir(), "demo")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	dir, err := os.MkdirTemp("", "docent-demo-test-")
+	if err == nil {
+		program, err = testprocess.Build(dir, "docent/cmd/demo")
 	}
-	cmd := exec.CommandContext(context.Background(), binary)
-	cmd.Env = append([]string{"PORT=0"}, environment...)
-	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		io.Copy(io.Discard, stdout)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("exit: %v", err)
-		}
-	})
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		greeting += lines.Text() + "\n"
-		if strings.Contains(lines.Text(), "msg=listening") {
-			return regexp.MustCompile(`http://localhost:\d+`).FindString(greeting), greeting
-		}
-	}
-	t.Fatalf("it ended: %s", greeting)
-	return "", ""
+	code := testbrowser.Run(m)
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
-func fetch(t *testing.T, method, url, origin string) (status int, body string) {
+// demo starts the demo, and returns its URL and what it printed before it was
+// listening.
+func demo(t *testing.T, environment ...string) (url, greeting string) {
+	t.Helper()
+	p := testprocess.Start(t, program, environment...)
+	return regexp.MustCompile(`http://localhost:\d+`).FindString(p.Output()), p.Output()
+}
+
+func fetch(t *testing.T, method, url, origin string) (resp *http.Response, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Origin", origin)
-	resp, err := (&http.Transport{}).RoundTrip(req)
+	resp, err = (&http.Transport{}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +64,7 @@ func fetch(t *testing.T, method, url, origin string) (status int, body string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(b)
+	return resp, string(b)
 }
 
 func TestDemoNeedsNothing(t *testing.T) {
@@ -77,26 +73,125 @@ func TestDemoNeedsNothing(t *testing.T) {
 	if !strings.Contains(greeting, "Backend:      a stand-in for OpenAI") {
 		t.Errorf("greeting:\n%s", greeting)
 	}
-	if status, body := fetch(t, http.MethodGet, url+"/", ""); status != 200 || !strings.Contains(body, "Get a session") {
-		t.Errorf("page: %d %s", status, body)
-	}
 	var statuses []int
 	for range 12 { // Over two minutes at the most.
-		status, body := fetch(t, http.MethodPost, url+"/api/chatkit/session", url)
-		if status == 200 && !strings.Contains(body, "ek_standin_") {
+		resp, body := fetch(t, http.MethodPost, url+"/api/chatkit/session", url)
+		if resp.StatusCode == 200 && !strings.Contains(body, "ek_standin_") {
 			t.Errorf("session: %s", body)
 		}
-		statuses = append(statuses, status)
+		statuses = append(statuses, resp.StatusCode)
 	}
 	if statuses[0] != 200 || statuses[11] != 429 && statuses[5] != 429 {
 		t.Errorf("statuses %v, want five 200s, then 429", statuses)
 	}
 }
 
+// reference finds the links and scripts of a page.
+var reference = regexp.MustCompile(`(?:href|src|data-chatkit-url)="(/[^"?#]*)`)
+
+func TestSite(t *testing.T) {
+	t.Parallel()
+	url, _ := demo(t)
+	testPages(t, url)
+	testCaching(t, url)
+	testRest(t, url)
+}
+
+// Each page is whole, and nothing on it leads nowhere.
+func testPages(t *testing.T, url string) {
+	t.Helper()
+	for _, path := range []string{"/", "/quickstart", "/widget", "/configuration", "/deploy", "/troubleshooting", "/limits"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			resp, body := fetch(t, http.MethodGet, url+path, "")
+			if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
+				t.Fatalf("%s, %s", resp.Status, resp.Header.Get("Content-Type"))
+			}
+			if policy := resp.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'; script-src 'self'; frame-src 'self';") {
+				t.Errorf("policy %q", policy)
+			}
+			if inline := regexp.MustCompile(`<style|\sstyle=|\son[a-z]+=|<script>`).FindString(body); inline != "" {
+				t.Errorf("%q is inline, which the policy forbids", inline)
+			}
+			if !strings.Contains(body, `<script src="/api/chatkit/widget.js" async`) {
+				t.Error("no widget")
+			}
+			if !strings.Contains(body, `<li><a href="`+path+`" aria-current="page">`) {
+				t.Error("the navigation does not say which page this is")
+			}
+			for _, link := range reference.FindAllStringSubmatch(body, -1) {
+				if resp, _ := fetch(t, http.MethodHead, url+link[1], ""); resp.StatusCode != 200 {
+					t.Errorf("%s: %s", link[1], resp.Status)
+				}
+			}
+		})
+	}
+}
+
+// A browser asks each time and is sent what is there once.
+func testCaching(t *testing.T, url string) {
+	t.Helper()
+	for _, path := range []string{"/", "/assets/site.css"} {
+		resp, _ := fetch(t, http.MethodGet, url+path, "")
+		if got := resp.Header.Get("Cache-Control"); got != "no-cache" {
+			t.Errorf("%s: Cache-Control %q", path, got)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("If-None-Match", resp.Header.Get("ETag"))
+		again, err := (&http.Transport{}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.Body.Close()
+		if again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s: %s when asked again", path, again.Status)
+		}
+	}
+}
+
+// What is no page is Docent's to answer.
+func testRest(t *testing.T, url string) {
+	t.Helper()
+	tests := map[string]struct {
+		method, path string
+		status       int
+		body         string
+	}{
+		"unknown path":               {http.MethodGet, "/nowhere", 404, `"code":"not_found"`},
+		"unknown asset":              {http.MethodGet, "/assets/nothing.css", 404, `"code":"not_found"`},
+		"assets are no directory":    {http.MethodGet, "/assets/", 404, `"code":"not_found"`},
+		"pages under their own name": {http.MethodGet, "/site/layout.html", 404, `"code":"not_found"`},
+		"a page is not posted to":    {http.MethodPost, "/quickstart", 404, `"code":"not_found"`},
+		"health":                     {http.MethodGet, "/health", 200, `"status":"ok"`},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			resp, body := fetch(t, tc.method, url+tc.path, "")
+			if resp.StatusCode != tc.status || !strings.Contains(body, tc.body) {
+				t.Errorf("%s %s, want %d with %s", resp.Status, body, tc.status, tc.body)
+			}
+		})
+	}
+}
+
 func TestDemoSaysWhenItIsReal(t *testing.T) {
 	t.Parallel()
-	_, greeting := demo(t, "OPENAI_API_KEY=sk-test-not-a-key", "CHATKIT_WORKFLOW_ID=wf_test")
+	url, greeting := demo(t, "OPENAI_API_KEY=sk-test-not-a-key", "CHATKIT_WORKFLOW_ID=wf_test")
 	if !strings.Contains(greeting, "Backend:      the real OpenAI") {
 		t.Errorf("greeting:\n%s", greeting)
+	}
+	resp, body := fetch(t, http.MethodGet, url+"/", "")
+	if policy := resp.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "script-src 'self' https://cdn.platform.openai.com; frame-src https://cdn.platform.openai.com;") {
+		t.Errorf("policy %q", policy)
+	}
+	if strings.Contains(body, "data-chatkit-url") {
+		t.Error("the page asks for the stand-in")
+	}
+	if resp, _ := fetch(t, http.MethodGet, url+"/chatkit-stand-in/chatkit.js", ""); resp.StatusCode != 404 {
+		t.Errorf("stand-in: %s", resp.Status)
 	}
 }

@@ -1,0 +1,81 @@
+//go:build unix
+
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"docent/internal/testkit/testbrowser"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// Where the parts of the widget are on a page.
+const (
+	inWidget = `document.querySelector("docent-widget").shadowRoot`
+	launcher = inWidget + `.querySelector(".launcher")`
+	started  = `window.chatkitStandIn?.secrets.length > 0 && ` + inWidget + `.querySelector(".notice").hidden`
+)
+
+// TestPictures shows the widget on the demo's pages in each of its states.
+func TestPictures(t *testing.T) {
+	t.Parallel()
+	if err := os.MkdirAll(*pictures, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name          string
+		scheme        string
+		width, height int64
+		before, state func(t *testing.T, tab *testbrowser.Tab)
+		limit         int
+	}{
+		{name: "closed", width: 1280, height: 800, state: func(*testing.T, *testbrowser.Tab) {}},
+		{name: "open", width: 1280, height: 800, state: chat},
+		{name: "dark", width: 1280, height: 800, scheme: "dark", state: func(t *testing.T, tab *testbrowser.Tab) {
+			t.Helper()
+			chat(t, tab)
+			testbrowser.Eval[any](tab, `docent.ask("How many sessions may a reader start?"), null`)
+			tab.Until(`chatkitStandIn.events.some((e) => e.type === "chatkit.response.end")`)
+		}},
+		{name: "phone", width: 390, height: 844, state: chat},
+		{name: "limited", width: 1280, height: 800, limit: 1, state: func(t *testing.T, tab *testbrowser.Tab) {
+			t.Helper()
+			tab.Click(launcher)
+			tab.Until(inWidget + `.querySelector(".notice").dataset.code === "rate_limited"`)
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			limit := max(test.limit, 5)
+			url, _ := demo(t, fmt.Sprintf("RATE_LIMIT_PER_MINUTE=%d", limit))
+			if test.limit > 0 {
+				for range limit {
+					fetch(t, "POST", url+"/api/chatkit/session", url)
+				}
+			}
+			tab := testbrowser.Open(t)
+			testbrowser.Call(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+				{Name: "prefers-color-scheme", Value: test.scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+			}})
+			tab.Do(chromedp.EmulateViewport(test.width, test.height, chromedp.EmulateScale(2)))
+			tab.Go(url + "/quickstart")
+			tab.Until(launcher + `.checkVisibility()`)
+			test.state(t, tab)
+			if err := os.WriteFile(filepath.Join(*pictures, test.name+".png"), tab.Picture(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func chat(t *testing.T, tab *testbrowser.Tab) {
+	t.Helper()
+	tab.Click(launcher)
+	tab.Until(started)
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"docent/internal/testkit"
+)
+
+//go:embed site
+var files embed.FS
+
+// A page is one of the docs site, in the order of its navigation. Its body is
+// site/pages/NAME.html.
+type page struct {
+	Path, Name, Title, Summary string
+}
+
+var pages = []page{
+	{"/", "introduction", "Introduction", "A chat for your documentation, and the key stays yours."},
+	{"/quickstart", "quickstart", "Quickstart", "From a clone to a chat on a page of yours."},
+	{"/widget", "widget", "The widget", "One tag, and what you can say in it."},
+	{"/configuration", "configuration", "Configuration", "Environment variables, read once and checked before the first request."},
+	{"/deploy", "deploy", "Deploy", "Cloud Run, Firestore and Secret Manager, set up by one script."},
+	{"/troubleshooting", "troubleshooting", "Troubleshooting", "What a reader sees, what it means, and where to look."},
+	{"/limits", "limits", "Try the limit", "Five sessions a minute: see the sixth refused, and when the next one comes."},
+}
+
+// standInPath is where the stand-in for ChatKit's script is, if anywhere.
+const standInPath = "/chatkit-stand-in/"
+
+const chatKitHost = "https://cdn.platform.openai.com"
+
+// front puts the docs site before the service, which answers whatever is no
+// page or asset of it. The site's chat is the stand-in or the real ChatKit.
+func front(standIn bool) (func(docent http.Handler) http.Handler, error) {
+	contents, err := render(standIn)
+	if err != nil {
+		return nil, fmt.Errorf("the docs site: %w", err)
+	}
+	chatKit := http.StripPrefix(standInPath, testkit.ChatKit())
+	policy := contentSecurityPolicy(standIn)
+	return func(docent http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			content, known := contents[r.URL.Path]
+			switch {
+			case r.Method != http.MethodGet && r.Method != http.MethodHead:
+				docent.ServeHTTP(w, r)
+			case known:
+				w.Header().Set("Content-Security-Policy", policy)
+				content.ServeHTTP(w, r)
+			case standIn && strings.HasPrefix(r.URL.Path, standInPath):
+				chatKit.ServeHTTP(w, r)
+			default:
+				docent.ServeHTTP(w, r)
+			}
+		})
+	}, nil
+}
+
+// contentSecurityPolicy is what a site with Docent at its own origin needs, and
+// nothing else.
+func contentSecurityPolicy(standIn bool) string {
+	script, frame := "'self'", "'self'"
+	if !standIn {
+		script, frame = "'self' "+chatKitHost, chatKitHost
+	}
+	return strings.Join([]string{
+		"default-src 'none'",
+		"script-src " + script,
+		"frame-src " + frame,
+		"connect-src 'self'",
+		"style-src 'self'",
+		"img-src 'self'",
+		"base-uri 'none'",
+		"form-action 'none'",
+		"frame-ancestors 'none'",
+	}, "; ")
+}
+
+// content is a page or an asset, as it is served.
+type content struct {
+	name string // Its extension says the type.
+	body []byte
+	etag string
+}
+
+func newContent(name string, body []byte) content {
+	sum := sha256.Sum256(body)
+	return content{name, body, `"` + hex.EncodeToString(sum[:8]) + `"`}
+}
+
+func (c content) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache") // Kept, but asked for each time: the next build may have others.
+	h.Set("ETag", c.etag)
+	h.Set("X-Content-Type-Options", "nosniff")
+	http.ServeContent(w, r, c.name, time.Time{}, bytes.NewReader(c.body))
+}
+
+// render returns the site by path.
+func render(standIn bool) (map[string]content, error) {
+	contents := map[string]content{}
+	assets, err := fs.Glob(files, "site/assets/*")
+	if err != nil {
+		return nil, err //nolint:wrapcheck // The pattern is a constant and valid.
+	}
+	for _, name := range assets {
+		body, err := files.ReadFile(name)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // It has been listed.
+		}
+		contents["/assets/"+path.Base(name)] = newContent(name, body)
+	}
+	for i, p := range pages {
+		t, err := template.ParseFS(files, "site/layout.html", "site/pages/"+p.Name+".html")
+		if err != nil {
+			return nil, fmt.Errorf("page %s: %w", p.Name, err)
+		}
+		data := struct {
+			page
+			Pages          []page
+			Previous, Next *page
+			StandIn        string
+		}{page: p, Pages: pages}
+		if i > 0 {
+			data.Previous = &pages[i-1]
+		}
+		if i < len(pages)-1 {
+			data.Next = &pages[i+1]
+		}
+		if standIn {
+			data.StandIn = standInPath + "chatkit.js"
+		}
+		var html bytes.Buffer
+		if err := t.Execute(&html, data); err != nil {
+			return nil, fmt.Errorf("page %s: %w", p.Name, err)
+		}
+		contents[p.Path] = newContent(p.Name+".html", html.Bytes())
+	}
+	return contents, nil
+}
