@@ -744,6 +744,168 @@ func TestScriptInterface(t *testing.T) {
 	}
 }
 
+// What a page asks for is sent, once ChatKit can take it.
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, before, ask string }{
+		{"two questions at once", ``, `docent.ask("First?"), docent.ask("Second?")`},
+		{"while an answer comes", ``, `docent.ask("First?"), addEventListener("docent:response", () => docent.ask("Second?"), { once: true })`},
+		{
+			"when the stored thread does not load",
+			`localStorage.setItem("docent thread " + new URL("/api/chatkit/session", location.href), "cthr_somebody_elses")`,
+			`docent.ask("First?"), docent.ask("Second?")`,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{})
+			v := visitor{testbrowser.Open(t)}
+			v.OnEveryPage(test.before)
+			v.Go(s.url("/"))
+			v.Until(host)
+			testbrowser.Eval[any](v.Tab, test.ask+", null")
+			v.Until(`window.chatkitStandIn?.events.filter((e) => e.type === "chatkit.response.end").length === 2`)
+			var asked []string
+			for _, m := range testbrowser.Eval[[]map[string]string](v.Tab, `chatkitStandIn.conversation()`) {
+				if m["role"] == "user" {
+					asked = append(asked, m["text"])
+				}
+			}
+			if diff := cmp.Diff([]string{"First?", "Second?"}, asked); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestShortcutKeys(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, event string
+		opens       bool
+	}{
+		{"as it is", `{ key: "i", code: "KeyI", ctrlKey: true }`, true},
+		{"in capitals", `{ key: "I", code: "KeyI", ctrlKey: true }`, true},
+		{"another alphabet", `{ key: "ш", code: "KeyI", ctrlKey: true }`, true},
+		{"another key in its place", `{ key: "c", code: "KeyI", ctrlKey: true }`, false},
+		{"held down", `{ key: "i", code: "KeyI", ctrlKey: true, repeat: true }`, false},
+		{"more modifiers", `{ key: "i", code: "KeyI", ctrlKey: true, shiftKey: true }`, false},
+		{"no modifier", `{ key: "i", code: "KeyI" }`, false},
+		{"no key at all", `{}`, false},
+	}
+	s := newStage(t, page{data: map[string]string{"data-shortcut": "ctrl+i"}})
+	v := s.visit(s.url("/"))
+	for _, test := range tests {
+		took := testbrowser.Eval[bool](v.Tab, `!dispatchEvent(new KeyboardEvent("keydown", { cancelable: true, ...`+test.event+` }))`)
+		if open := testbrowser.Eval[bool](v.Tab, isOpen); open != test.opens || took != test.opens {
+			t.Errorf("%s: opens %v, taken from the page %v, want %v", test.name, open, took, test.opens)
+		}
+		testbrowser.Eval[any](v.Tab, `docent.close(), null`)
+	}
+}
+
+func TestFocusWhileItStarts(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	answer := make(chan struct{})
+	s.openai.Fail(func(w http.ResponseWriter, r *http.Request) { <-answer; s.openai.ServeHTTP(w, r) })
+	v := s.visit(s.url("/"))
+	v.Click(launcher)
+	v.Press(kb.Tab)
+	v.Until(root + `.activeElement === ` + closer)
+	close(answer)
+	v.Until(chatting)
+	if !testbrowser.Eval[bool](v.Tab, root+`.activeElement === `+closer) {
+		t.Error("the chat took the focus from the close button")
+	}
+	if got := testbrowser.Eval[string](v.Tab, root+`.querySelector("[role=status]").textContent`); got != "" {
+		t.Errorf("a screen reader still hears %q", got)
+	}
+}
+
+func TestFocusAfterTheLastTry(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{"data-fallback-url": "/support"}})
+	s.limited()
+	v := s.visit(s.url("/"))
+	v.Click(launcher)
+	v.failed("rate_limited")
+	testbrowser.Eval[any](v.Tab, fallback+`.focus(), null`)
+	s.restart()
+	v.later(time.Minute)
+	v.Until(chatting)
+	v.Until(`document.activeElement === ` + chatKit)
+}
+
+// Many calls at once ask once, and once again when they try again.
+func TestManyCallsThatFail(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	v.chat()
+	s.change(func(p *parts) { p.session = http.NotFoundHandler() })
+	testbrowser.Eval[any](v.Tab, `window.all = Promise.all(Array.from({ length: 6 }, () => chatkitStandIn.getClientSecret(chatkitStandIn.secrets[0]))), null`)
+	v.failed("unreachable")
+	s.change(func(p *parts) { p.session = nil })
+	v.Click(retry)
+	got := testbrowser.Eval[[]string](v.Tab, `all`)
+	if got[0] == v.secrets()[0] || got[0] != got[5] {
+		t.Errorf("given %q, before %q", got, v.secrets())
+	}
+	if got := v.Requests("/session"); len(got) != 3 {
+		t.Errorf("requests: %q, want the first, one that failed, one that did not", got)
+	}
+}
+
+func TestNoStormWithoutATimeToWait(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	s.change(func(p *parts) {
+		p.session = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusTooManyRequests)
+			fmt.Fprint(w, `{"code":"rate_limited","retry_after":0}`)
+		})
+	})
+	v := s.visit(s.url("/"))
+	v.Click(launcher)
+	v.failed("rate_limited")
+	s.change(func(p *parts) { p.session = nil })
+	v.Click(retry)
+	v.Until(chatting)
+	if got := v.Requests("/session"); len(got) != 2 {
+		t.Errorf("requests: %q", got)
+	}
+}
+
+func TestPrint(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	testbrowser.Call(v.Tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	if testbrowser.Eval[bool](v.Tab, launcher+`.checkVisibility()`) {
+		t.Error("the button is on paper")
+	}
+}
+
+func TestCallsBeforeThereIsABody(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	s.change(func(p *parts) {
+		p.files = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprintf(w, `<!doctype html><title>x</title><script src="/api/chatkit/widget.js" data-chatkit-url="%s/chatkit.js"></script><script>docent.open()</script><p>x`, s.cdn.URL)
+		})
+	})
+	v := visitor{testbrowser.Open(t)}
+	v.Do(chromedp.EmulateViewport(390, 844))
+	v.Go(s.url("/"))
+	v.Until(chatting)
+	if complaints := v.complaints(); len(complaints) > 0 {
+		t.Errorf("console: %q", complaints)
+	}
+}
+
 func TestPhone(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
@@ -758,8 +920,12 @@ func TestPhone(t *testing.T) {
 	if testbrowser.Eval[bool](v.Tab, `document.activeElement === `+chatKit) {
 		t.Error("the keyboard comes up unasked")
 	}
+	// Closed by the system, as a phone's back gesture does.
+	testbrowser.Eval[any](v.Tab, panel+`.requestClose(), null`)
+	v.Until(root + `.activeElement === ` + launcher)
+	v.chat()
 	v.Press(kb.Escape)
-	v.Until(`!` + isOpen)
+	v.Until(root + `.activeElement === ` + launcher)
 	v.chat()
 	// Whoever turns the phone goes on.
 	v.Do(chromedp.EmulateViewport(1280, 800))

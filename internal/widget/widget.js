@@ -8,7 +8,7 @@
 (() => {
   "use strict";
 
-  // ---- The page ----
+  // The page
 
   // An element of the page's content that is named like a property of document hides it. It cannot hide what the
   // prototype has.
@@ -27,12 +27,12 @@
   };
 
   const script = own("currentScript");
-  if (!(script instanceof HTMLScriptElement) || Object.hasOwn(window, "docent")) return; // Client-side navigation runs scripts again.
-  const source = webURL(script.getAttribute("src"));
-  if (!source) return warn("widget.js is to be loaded by the src of its own tag, over http or https");
+  if (Object.hasOwn(window, "docent")) return; // Client-side navigation runs scripts again.
+  const source = script instanceof HTMLScriptElement && webURL(script.getAttribute("src"));
+  if (!source) return warn("widget.js needs a tag of its own, with an http or https src and no type");
   const endpoint = new URL("session", source).href;
 
-  // ---- Options ----
+  // Options
 
   const text = (v) => (typeof v === "string" ? v : undefined);
   const oneOf = (...names) => (v) => (names.includes(v) ? v : undefined);
@@ -85,7 +85,6 @@
     texts: [{}, (v) => (parsed(v) instanceof Object ? parsed(v) : undefined)],
   };
 
-  /** @type {Record<string, any>} */
   const options = Object.fromEntries(Object.entries(OPTIONS).map(([name, [value]]) => [name, value]));
 
   function take(given) {
@@ -98,10 +97,9 @@
   }
   take(script.dataset);
 
-  /** What the widget itself says: by the code of a failure, or by name. @type {Record<string, string>} */
+  /** What the widget itself says: by the code of a failure, or by name. */
   const TEXTS = {
-    // @ts-ignore: without a prototype, an unknown code finds nothing.
-    __proto__: null,
+    __proto__: null, // So that an unknown code finds nothing.
     close: "Close",
     loading: "Starting the chat…",
     retry: "Try again",
@@ -124,21 +122,21 @@
     return "";
   };
 
-  // ---- Events ----
+  // Events
 
   const emit = (name, detail = {}) =>
     window.dispatchEvent(new CustomEvent("docent:" + name, { detail }));
 
-  // ---- Storage ----
+  // Storage
 
-  /** What could not be stored. */
+  // What could not be stored.
   const memory = {};
-  const storage = (area) => /** @type {Storage} */ (/** @type {any} */ (window)[area]);
+  const storage = (area) => globalThis[area];
 
   const read = (area, name) => {
     const key = `docent ${name} ${endpoint}`;
     try {
-      return storage(area).getItem(key) ?? memory[area + key];
+      return memory[area + key] ?? storage(area).getItem(key);
     } catch {
       return memory[area + key];
     } // Refused.
@@ -161,15 +159,15 @@
     write("localStorage", "thread", id);
   };
 
-  // ---- Sessions ----
+  // Sessions
 
   class Failure extends Error {
-    /** @param {{status?: number, requestId?: string, retryAfter?: number}} detail */
     constructor(code, detail = {}) {
       super(code);
+      const retryAfter = detail.retryAfter ?? 0;
       this.code = code;
       this.detail = detail;
-      this.until = Date.now() + (detail.retryAfter ?? NaN) * 1000 || 0; // When to try again, in ms.
+      this.until = retryAfter >= 1 ? Date.now() + retryAfter * 1000 : 0; // When to try again, in ms.
     }
   }
 
@@ -187,7 +185,7 @@
   function expire() {
     const session = stored();
     clearTimeout(expiry);
-    if (session) expiry = setTimeout(expire, session.left + 1);
+    if (session) expiry = setTimeout(expire, Math.min(session.left + 1, 1e9));
   }
 
   /** A secret that is not the current one: another tab may have stored a fresher one. */
@@ -196,7 +194,6 @@
     return found === current ? undefined : found;
   };
 
-  /** @returns {Promise<string>} */
   async function mint() {
     const asked = Date.now();
     let response, body;
@@ -222,10 +219,10 @@
     return body.client_secret;
   }
 
-  /** Those who wait for their turn where there are no Web Locks. @type {Promise<unknown>} */
+  /** Those who wait for their turn where there are no Web Locks. */
   let queue = Promise.resolve();
 
-  /** Does the work while no other tab of the site does, or at least nobody else on this page. @returns {Promise<string>} */
+  /** Does the work while no other tab of the site does, or at least nobody else on this page. */
   const alone = (work) =>
     new Promise((resolve) => {
       const turn = () => {
@@ -236,16 +233,16 @@
       };
       const here = () => (queue = queue.then(turn));
       try {
-        navigator.locks.request("docent " + endpoint, turn).catch(here);
+        // A tab that was put to sleep may have it.
+        navigator.locks.request("docent " + endpoint, { signal: AbortSignal.timeout(35_000) }, turn).catch(here);
       } catch {
         here();
       } // Only secure contexts that may store things have locks.
     });
 
-  /** @returns {Promise<string>} */
   const secret = async (current) => fresher(current) ?? alone(async () => fresher(current) ?? mint());
 
-  // ---- The parts of the panel ----
+  // The parts of the panel
 
   /** @template {keyof HTMLElementTagNameMap} K @param {K} tag @param {Partial<HTMLElementTagNameMap[K]>} properties @param {(Node | string)[]} children */
   const h = (tag, properties, ...children) => {
@@ -290,17 +287,17 @@
 :host { all: initial; display: contents !important; color-scheme: light; --d-ink: #15181e; --d-soft: #59606c; --d-paper: #fff; --d-line: #e2e5ea; --d-edge: 20px;
   --d-on-accent: oklch(from var(--d-accent) clamp(0, (.57 - l) * 1e4, 1) 0 0); --d-accent: var(--d-given, var(--d-ink)) }
 :host([data-scheme=dark]) { color-scheme: dark; --d-ink: #ececec; --d-soft: #a8a8a8; --d-paper: #212121; --d-line: #3a3a3a }
-* { box-sizing: border-box; margin: 0; font: 400 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: inherit }
+* { box-sizing: border-box; margin: 0; font: 400 15px/1.5 system-ui, sans-serif; color: inherit }
 svg { width: 1.35em; height: 1.35em; fill: none; stroke: currentColor; stroke-width: 1.9; stroke-linecap: round; flex: none }
-button { cursor: pointer; border: 0; background: none }
+button { cursor: pointer; border: 1px solid transparent; background: none }
 :focus-visible { outline: 2px solid var(--d-accent); outline-offset: 2px }
 .launcher, .panel { position: fixed; z-index: 2147483000; inset: auto var(--d-edge) var(--d-edge) auto }
 :host([data-position=bottom-left]) :is(.launcher, .panel) { inset-inline: auto; left: var(--d-edge) }
 .launcher { display: flex; align-items: center; gap: .5em; max-width: calc(100vw - 2 * var(--d-edge)); padding: .75em 1.15em .75em 1em; border-radius: 99px;
   background: var(--d-accent); color: var(--d-on-accent); font-weight: 600; line-height: 1.35;
-  box-shadow: 0 1px 2px rgb(0 0 0 / .18), 0 6px 20px rgb(0 0 0 / .18); transition: translate .15s }
+  box-shadow: 0 1px 2px rgb(0 0 0 / .18), 0 6px 20px rgb(0 0 0 / .18) }
 .launcher * { font-weight: inherit }
-.launcher:hover { translate: 0 -2px }
+.launcher:hover { filter: brightness(1.2) }
 .label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 :host([data-position=none]) .launcher, :host([data-open]) .launcher { display: none }
 .panel { width: min(410px, calc(100vw - 2 * var(--d-edge))); height: min(680px, calc(100dvh - 2 * var(--d-edge))); max-width: none; max-height: none; padding: 0;
@@ -323,22 +320,20 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
 .reference { font-size: 12px; overflow-wrap: anywhere }
 .ways { display: flex; flex-wrap: wrap; align-items: center; justify-content: center; gap: 8px 18px }
 .retry { padding: .5em 1em; border-radius: 9px; background: var(--d-accent); color: var(--d-on-accent); font-weight: 600 }
-.fallback { text-underline-offset: 3px }
 .notice[data-code=""]::before { content: ""; width: 42px; height: 8px; background: radial-gradient(4px, var(--d-soft) 90%, transparent) 0 / 14px; animation: pulse 1.4s infinite }
 @keyframes pulse { 50% { opacity: .3 } }
 @media (max-width: 640px), (max-height: 480px) {
-  .launcher { padding: 14px; bottom: calc(var(--d-edge) + env(safe-area-inset-bottom, 0px)) }
+  .launcher { padding: 14px; bottom: calc(var(--d-edge) + env(safe-area-inset-bottom)) }
   .label { display: none }
   .panel, :host([data-position=bottom-left]) .panel { inset: 0; width: 100%; height: 100dvh; border: 0; border-radius: 0;
-    padding: env(safe-area-inset-top, 0px) env(safe-area-inset-right, 0px) env(safe-area-inset-bottom, 0px) env(safe-area-inset-left, 0px) }
+    padding: env(safe-area-inset-top) env(safe-area-inset-right) env(safe-area-inset-bottom) env(safe-area-inset-left) }
 }
-@media (prefers-reduced-motion: reduce) { *, ::before { animation: none !important; transition: none !important } .launcher:hover { translate: none } }
-@media (forced-colors: active) { .launcher, .retry { border: 1px solid } }
-@media print { :host { display: none } }
+@media (prefers-reduced-motion: reduce) { *, ::before { animation: none !important } }
+@media print { :host { display: none !important } }
 `);
   shadow.adoptedStyleSheets = [sheet];
 
-  // ---- How it looks ----
+  // How it looks
 
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   const phone = matchMedia("(max-width: 640px), (max-height: 480px)");
@@ -359,7 +354,6 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     host.dataset.position = options.position;
     /** @type {CSSStyleRule} */ (sheet.cssRules[0]).style.setProperty("--d-given", options.accent || "initial");
     label.textContent = title.textContent = launcher.ariaLabel = options.title;
-    launcher.ariaKeyShortcuts = options.shortcut ? [...options.shortcut.held, options.shortcut.key].join("+").replace("ctrl", "control") : null;
     closer.ariaLabel = closer.title = say("close");
     retrier.textContent = say("retry");
     fallback.textContent = options.fallbackUrl && options.fallbackLabel;
@@ -384,15 +378,15 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     else panel.focus();
   }
 
-  // ---- Failures ----
+  // Failures
 
-  /** What is wrong, if anything. @type {Failure | null} */
+  /** What is wrong, if anything. */
   let failure = null;
   let timer = 0;
-  /** Those who go on when the visitor, or time, says so. @type {(() => void)[]} */
+  /** Those who go on when the visitor, or time, says so. */
   let waiting = [];
 
-  /** Shows what the notice has to say: a failure, or that the chat is starting, or nothing. @param {Failure | null} f */
+  /** Shows what the notice has to say: a failure, or that the chat is starting, or nothing. */
   function tell(f) {
     failure = f;
     clearTimeout(timer);
@@ -401,7 +395,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     notice.dataset.code = f?.code ?? "";
     retrier.hidden = !f;
     fallback.hidden = !f || !options.fallbackUrl;
-    status.textContent = f ? say(f.code, (f.detail.status ?? 0) > 502 ? "busy" : "failed") : say("loading");
+    status.textContent = f ? say(f.code, (f.detail.status ?? 0) > 502 ? "busy" : "failed") : ready ? "" : say("loading");
     reference.textContent = f?.detail.requestId ? `${say("reference")} ${f.detail.requestId}` : "";
     tick();
   }
@@ -417,7 +411,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     else if (isOpen() && own("visibilityState") === "visible") retry();
   }
 
-  /** Reports and shows a failure. @returns {Promise<void>} until the next try. */
+  /** Reports and shows a failure, and waits for the next try. */
   function fail(e) {
     const f = e instanceof Failure ? e : new Failure("failed");
     if (f !== e) warn(String(e)); // ChatKit does not accept an option.
@@ -427,13 +421,13 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   }
 
   function retry() {
-    const had = shadow.activeElement === retrier;
+    const had = notice.contains(shadow.activeElement);
     tell(null);
-    if (had) panel.focus(); // The button is gone.
+    if (had) panel.focus(); // What had the focus is gone.
     for (const go of waiting.splice(0)) go();
   }
 
-  /** Does what may fail until it succeeds. @template T @param {() => Promise<T>} attempt @returns {Promise<T>} */
+  /** Does what may fail until it succeeds. */
   async function persist(attempt) {
     for (;;) {
       try {
@@ -444,21 +438,27 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     }
   }
 
-  // ---- ChatKit ----
+  // ChatKit
 
-  /** @type {import("@openai/chatkit").OpenAIChatKit | null} */
+  /** @type {import("@openai/chatkit").OpenAIChatKit} */
   let chat = null;
   let ready = false; // ChatKit can be talked to.
+  let busy = false; // It is answering.
+  let doubtful = false; // Whether the stored thread loads: it may be another visitor's, or deleted.
   let started = false;
   /** The options that ChatKit has, as text. */
   let applied = "";
-  /** What to send as soon as there is somebody to send it to. @type {string[]} */
+  /** What to send as soon as there is somebody to send it to. */
   const asked = [];
-  /** @type {HTMLScriptElement | undefined} */
   let tag;
 
+  let sharing;
   /** Waits as long as it takes: ChatKit cannot say why there is none, the notice can. */
-  const getClientSecret = (current) => persist(() => secret(current));
+  const getClientSecret = async (current) => {
+    sharing ??= persist(() => secret(current)).finally(() => (sharing = undefined));
+    const found = await sharing;
+    return found === current ? getClientSecret(current) : found;
+  };
 
   /** All of them, since ChatKit forgets those that are not given again. @returns {import("@openai/chatkit").ChatKitOptions} */
   function chatOptions() {
@@ -502,29 +502,36 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     chat?.remove();
     chat = c;
     ready = false;
-    let doubtful = thread() !== ""; // A thread of another visitor's, or one that was deleted, does not load.
-    const late = setTimeout(() => c === chat && fail(new Failure("frame_blocked")).then(() => ready || build()), 10_000);
+    busy = false;
+    doubtful = thread() !== "";
+    const late = setInterval(() => {
+      if (failure) return; // That it waits for a secret, for one.
+      clearInterval(late);
+      if (c === chat) fail(new Failure("frame_blocked")).then(() => ready || build());
+    }, 10_000);
     const listen = (name, fn) => c.addEventListener(name, (e) => c === chat && fn(e.detail));
     listen("chatkit.ready", () => {
-      clearTimeout(late);
+      clearInterval(late);
       ready = true;
       tell(failure?.code === "frame_blocked" ? null : failure);
-      if (focused()) focus();
+      if (shadow.activeElement === panel) focus();
       emit("start");
       flush();
     });
-    listen("chatkit.thread.load.end", () => (doubtful = false));
+    listen("chatkit.thread.load.end", () => { doubtful = false; flush(); });
     listen("chatkit.thread.change", ({ threadId }) => {
+      doubtful = false;
       keepThread(threadId ?? "");
       emit("thread", { threadId });
     });
-    listen("chatkit.response.start", () => emit("response"));
+    listen("chatkit.response.start", () => { busy = true; emit("response"); });
+    listen("chatkit.response.end", () => { busy = false; flush(); });
     listen("chatkit.error", ({ error }) => {
       if (doubtful) {
-        clearTimeout(late);
+        clearInterval(late);
         keepThread("");
         build();
-      } else emit("error", { code: "chatkit_error", message: String(error?.message ?? error) });
+      } else complain(error);
     });
     host.append(c);
   }
@@ -536,21 +543,29 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     persist(() => Promise.all([load(), secret(null)]).then(build));
   }
 
+  const complain = (e) => {
+    emit("error", { code: "chatkit_error", message: String(e?.message ?? e) });
+    busy = false;
+    flush();
+  };
+
+  /** Sends what was asked, one after the other: ChatKit takes none while it answers. */
   function flush() {
-    for (const message of ready ? asked.splice(0) : []) {
-      chat?.sendUserMessage({ text: message }).catch((e) => emit("error", { code: "chatkit_error", message: String(e?.message ?? e) }));
-    }
+    if (!ready || busy || doubtful || !asked.length) return;
+    busy = true;
+    chat?.sendUserMessage({ text: asked.shift() }).catch(complain);
   }
 
-  // ---- Open, close ----
+  // Open, close
 
-  /** Where the focus was. @type {HTMLElement | null} */
+  /** Where the focus was. */
   let opener = null;
 
   const isOpen = () => host.dataset.open === "";
 
-  /** @param {HTMLElement | null} [from] What was clicked, if anything was; null leaves the focus where it is. */
+  /** Opens the panel; from is what was clicked, if anything was, and null leaves the focus where it is. */
   function open(from) {
+    if (!host.isConnected) return window.addEventListener("DOMContentLoaded", () => open(from)); // There is no body yet.
     if (!isOpen()) {
       opener = from ?? own("activeElement");
       host.dataset.open = "";
@@ -564,9 +579,8 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     if (from !== null) focus();
   }
 
-  function close() {
+  function close(had = focused()) {
     if (!isOpen()) return;
-    const had = focused();
     delete host.dataset.open;
     write("sessionStorage", "open");
     panel.close();
@@ -577,17 +591,19 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     emit("close");
   }
 
-  panel.addEventListener("close", () => isOpen() && !panel.open && close()); // By a phone's back gesture, for one.
-  phone.addEventListener("change", () => isOpen() && show());
+  panel.addEventListener("close", () => panel.open || close(true)); // By a phone's back gesture, for one.
+  phone.addEventListener("change", () => isOpen() && !chat?.matches(":focus-within") && show()); // Not when a keyboard made it small.
   systemDark.addEventListener("change", refresh);
   window.addEventListener("online", () => failure?.code === "offline" && retry());
   window.addEventListener("visibilitychange", tick);
 
   window.addEventListener("keydown", (e) => {
-    if (e.defaultPrevented || e.isComposing) return;
+    if (e.defaultPrevented || e.isComposing || e.repeat) return;
     const { key, held } = options.shortcut ?? {};
-    const pressed = (m) => /** @type {any} */ (e)[m + "Key"] === held.includes(m);
-    if (key && (e.key?.toLowerCase() === key || e.code?.toLowerCase() === "key" + key) && ["ctrl", "alt", "shift", "meta"].every(pressed)) {
+    const pressed = (m) => e[m + "Key"] === held.includes(m);
+    // Where a key types no ASCII (another alphabet, Alt on a Mac), its place counts.
+    const typed = /^[!-~]$/.test(e.key) ? e.key : e.code?.slice(3);
+    if (key && typed?.toLowerCase() === key && ["ctrl", "alt", "shift", "meta"].every(pressed)) {
       e.preventDefault();
       if (isOpen()) close();
       else open();
@@ -598,13 +614,13 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   });
 
   window.addEventListener("click", (e) => {
-    const button = options.trigger && e.target instanceof Element && e.target.closest(options.trigger);
+    const button = options.trigger && e.target instanceof Element && Element.prototype.closest.call(e.target, options.trigger);
     if (!button) return;
     e.preventDefault();
     open(button);
-  });
+  }, true); // Before a router that takes links.
 
-  /** The address that was looked at last, since a jump within a page is a navigation, too. */
+  // The address that was looked at last, since a jump within a page is a navigation, too.
   let address = "";
   function openIfAsked() {
     const before = address;
@@ -618,7 +634,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     // On a phone it would cover the page that the visitor has just gone to.
     if (read("sessionStorage", "open") && !phone.matches) open(null);
     openIfAsked();
-    /** @type {any} */ (window).navigation?.addEventListener("navigatesuccess", openIfAsked);
+    window.navigation?.addEventListener("navigatesuccess", openIfAsked);
     emit("ready");
   }
 
@@ -626,7 +642,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   Object.defineProperty(window, "docent", {
     value: Object.freeze({
       open: () => open(),
-      close,
+      close: () => close(),
       ask(message) {
         asked.push(String(message));
         open();
