@@ -270,7 +270,7 @@ func TestServiceFitsTogether(t *testing.T) {
 		t.Errorf("concurrency is %d, the connections kept to OpenAI are %v", revision.Spec.ContainerConcurrency, m)
 	}
 	memory, limit := mebibytes(t, container.Resources.Limits["memory"]), mebibytes(t, environment(t)["GOMEMLIMIT"])
-	if needed := 97 + 22; limit <= needed || memory-limit < 32 {
+	if needed := 60 + 2*22; limit <= needed || memory-limit < 32 {
 		t.Errorf("memory %d MiB, Go's limit %d MiB: want that over the %d that are needed, and room above it", memory, limit, needed)
 	}
 	if container.Resources.Limits["cpu"] != "1" {

@@ -95,10 +95,13 @@ func (a *api) mintSession(w http.ResponseWriter, r *http.Request) error {
 // setRateLimit tells the visitor what is left, in the words of
 // draft-ietf-httpapi-ratelimit-headers-11 and in those of common practice.
 func setRateLimit(h http.Header, d ratelimit.Decision) {
-	h.Set("RateLimit-Policy", fmt.Sprintf(`"per-ip";q=%d;w=%d`, d.Limit, seconds(ratelimit.Window)))
-	h.Set("RateLimit", fmt.Sprintf(`"per-ip";r=%d;t=%d`, d.Remaining, seconds(d.Reset)))
-	h.Set("X-RateLimit-Limit", strconv.Itoa(d.Limit))
-	h.Set("X-RateLimit-Remaining", strconv.Itoa(d.Remaining))
+	policy := `"per-ip";q=` + strconv.Itoa(d.Limit) + ";w=" + strconv.FormatInt(seconds(ratelimit.Window), 10)
+	left := `"per-ip";r=` + strconv.Itoa(d.Remaining) + ";t=" + strconv.FormatInt(seconds(d.Reset), 10)
+	// Spelled as Set makes them, which then need not make anything.
+	h.Set("Ratelimit-Policy", policy)
+	h.Set("Ratelimit", left)
+	h.Set("X-Ratelimit-Limit", strconv.Itoa(d.Limit))
+	h.Set("X-Ratelimit-Remaining", strconv.Itoa(d.Remaining))
 }
 
 // seconds rounds up: nobody may be told to come too early.

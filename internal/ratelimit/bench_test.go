@@ -10,6 +10,19 @@ import (
 	"docent/internal/testkit/testfirestore"
 )
 
+// BenchmarkKeyOf is what tells one visitor's bucket from another's.
+func BenchmarkKeyOf(b *testing.B) {
+	for _, address := range []string{"192.0.2.1", "::ffff:192.0.2.1", "2001:db8:1:2::1"} {
+		b.Run(address, func(b *testing.B) {
+			addr := netip.MustParseAddr(address)
+			b.ReportAllocs()
+			for b.Loop() {
+				ratelimit.KeyOf(addr)
+			}
+		})
+	}
+}
+
 // BenchmarkTake measures the time that the limiter adds to a request: admitted
 // ones from an address each, and refused ones from one address. Refusals must
 // cost the same whatever the store is.

@@ -564,7 +564,11 @@ func nth(n uint32) netip.Addr {
 
 //nolint:paralleltest // It measures the heap, which other tests use.
 func TestMemoryIsBoundedAndExactBeyondItsBound(t *testing.T) {
+	empty := heap()
 	m, one := ratelimit.NewMemory(), ratelimit.Ask{N: 1, Limit: 1}
+	if unused := heap(); unused > empty+1<<20 {
+		t.Errorf("a store that counts nobody takes %d bytes", unused-empty)
+	}
 	bucket := func(n uint32) ratelimit.Bucket {
 		return ratelimit.Bucket{Key: ratelimit.KeyOf(nth(n)), Minute: ratelimit.MinuteOf(noon)}
 	}

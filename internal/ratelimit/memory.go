@@ -16,13 +16,17 @@ const Capacity = 1 << 20
 // table is as full as it may get (Knuth, linear probing at a load of 0.75).
 const slots = Capacity / 3 * 4
 
+// firstSlots are enough for 3072 addresses a minute, in 64 kB.
+const firstSlots = 1 << 12
+
 // ErrFull is returned for a key that a [Memory] has not seen in this minute
 // when it already counts [Capacity] others.
 var ErrFull = errors.New("memory store is full: it counts 1048576 addresses a minute")
 
-// Memory counts buckets in this process. It is exact, and it cannot grow: its
-// one table of 16-byte entries without pointers (22 MB, of which the machine
-// provides only the pages that were touched) is all it ever uses.
+// Memory counts buckets in this process. It is exact, and bounded: its one table
+// of 16-byte entries without pointers doubles as it fills, up to 22 MB. It does
+// not begin with those, because Go lets the heap grow to twice of what is in use,
+// and would take all of a table for that.
 //
 // Nothing in it is ever deleted. An entry belongs to the minute it names, and
 // in a later minute it reads as free; within a minute entries are only added,
@@ -52,7 +56,7 @@ func (e *entry) granted() int { return int(e.count &^ refused) }
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	return &Memory{seed: maphash.MakeSeed(), table: make([]entry, slots)}
+	return &Memory{seed: maphash.MakeSeed(), table: make([]entry, firstSlots)}
 }
 
 // Grant implements [Store]. It fails with [ErrFull] alone.
@@ -118,9 +122,25 @@ func (m *Memory) find(b Bucket) *entry {
 	if m.used == Capacity {
 		return nil
 	}
+	if m.used == len(m.table)/4*3 && len(m.table) < slots {
+		m.grow()
+		e = &m.table[m.index(b.Key)]
+	}
 	m.used++
 	*e = entry{key: b.Key, turn: m.turn}
 	return e
+}
+
+// grow doubles the table and keeps this minute's entries. It never shrinks: what
+// was needed in one minute may be in the next.
+func (m *Memory) grow() {
+	old := m.table
+	m.table = make([]entry, min(2*len(old), slots))
+	for _, e := range old {
+		if e.turn == m.turn {
+			m.table[m.index(e.key)] = e
+		}
+	}
 }
 
 // begin turns to a new minute. A request that read the clock just before
@@ -144,11 +164,12 @@ func setBack(minute, current Minute) bool { return minute+1 < current }
 // index returns where the key's entry of this minute is, or the free place
 // where it belongs.
 func (m *Memory) index(key Key) int {
-	i, _ := bits.Mul64(maphash.Comparable(m.seed, key), slots)
+	n := uint64(len(m.table))
+	i, _ := bits.Mul64(maphash.Comparable(m.seed, key), n)
 	for m.table[i].turn == m.turn && m.table[i].key != key {
-		if i++; i == slots {
+		if i++; i == n {
 			i = 0
 		}
 	}
-	return int(i) //nolint:gosec // Below slots.
+	return int(i) //nolint:gosec // Below the length.
 }
