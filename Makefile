@@ -1,10 +1,12 @@
 # Everything is set up on first use, on a machine with Go.
 GOLANGCI_VERSION := v2.15.0
+BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
 BIN := $(CURDIR)/.bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
+SOAK ?= 10m
 
-.PHONY: demo run emulator test deps screenshots bench lint fuzz
+.PHONY: demo run emulator test deps screenshots bench bench-micro soak lint fuzz
 
 demo: ## Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
 	go run ./cmd/demo
@@ -35,8 +37,16 @@ examples/astro/dist/index.html: examples/astro/node_modules/.package-lock.json e
 screenshots: deps ## The pictures in README.md, from the demo
 	go test -count=1 -run=TestPictures ./cmd/demo -pictures=$(CURDIR)/docs
 
-bench: ## What the limiter adds to a request, with either store
-	go test -run='^$$' -bench=. ./internal/ratelimit
+bench: ## The built service beside its yardsticks: cold start, rates, memory. Linux, with the Firestore emulator
+	go run ./cmd/bench
+
+bench-micro: ## Go benchmarks of the hot pieces, compared with those of the last run
+	@mkdir -p $(BIN) && touch $(BIN)/micro.txt && mv $(BIN)/micro.txt $(BIN)/micro-before.txt
+	go test -run='^$$' -bench='Allows|KeyOf|Take|Handler' -count=6 ./internal/origin ./internal/ratelimit ./internal/httpapi >$(BIN)/micro.txt
+	go run golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION) $(BIN)/micro-before.txt $(BIN)/micro.txt
+
+soak: ## Mixed traffic with faults for SOAK: does anything pile up?
+	go run ./cmd/bench -soak=$(SOAK)
 
 lint: $(GOLANGCI) ## The linters of .golangci.yml
 	$(GOLANGCI) run

@@ -12,9 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"docent/internal/ratelimit"
 	"docent/internal/testkit"
 )
 
@@ -24,25 +22,8 @@ var shared = sync.OnceValues(func() (*testkit.FirestoreEmulator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e, warm(context.Background(), e.Address())
+	return e, e.Warm(context.Background())
 })
-
-// warm makes an emulator's first transaction, which takes it a second or two:
-// longer than a service at its start waits for its store.
-func warm(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	store, err := ratelimit.OpenFirestore(ctx, ratelimit.FirestoreOptions{
-		Project: Project(), Database: "(default)", Collection: "warm", Emulator: address,
-	})
-	if err != nil {
-		return err
-	}
-	defer store.Close() //nolint:errcheck // It has answered.
-	store.UseIDKey(make([]byte, 32))
-	_, err = store.Grant(ctx, ratelimit.Bucket{}, ratelimit.Ask{N: 1, Limit: 1, Seen: true})
-	return err
-}
 
 // Address returns the host and port of the emulator that the package's tests
 // share. Where none is installed it skips the test, or fails it if CI=true.
@@ -59,7 +40,7 @@ func Own(tb testing.TB) *testkit.FirestoreEmulator {
 	e, err := testkit.StartFirestoreEmulator(tb.Context())
 	check(tb, err)
 	tb.Cleanup(e.Stop)
-	check(tb, warm(tb.Context(), e.Address()))
+	check(tb, e.Warm(tb.Context()))
 	return e
 }
 
