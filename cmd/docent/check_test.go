@@ -159,6 +159,7 @@ var changing = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
 	{regexp.MustCompile(`test-[a-z0-9]{20}`), "PROJECT"},
 	{regexp.MustCompile(`\b\d+ ms\b`), "N ms"},
+	{regexp.MustCompile(`no answer in \d+s`), "no answer in Ns"},
 	{regexp.MustCompile(`DeadlineExceeded: [a-zA-Z_: ]+`), "DeadlineExceeded: …"}, // Whoever notices first.
 	{regexp.MustCompile(`req_[a-z0-9]{26}`), "req_RANDOM"},
 	{regexp.MustCompile(`"version":"[^"]*"`), `"version":"VERSION"`},

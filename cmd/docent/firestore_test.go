@@ -57,13 +57,17 @@ func addresses() func() string {
 
 // Instances that count one address at the same instant may refuse more than
 // they must, on a slow machine: then whoever asks next is granted what is left,
-// and nothing more.
+// and nothing more. None may count by itself, should the emulator be too slow to
+// answer: that would be exact on each instance alone.
 func TestFirestoreHoldsTheLimitExactly(t *testing.T) {
 	t.Parallel()
 	for _, instances := range []int{1, 3} {
 		t.Run(fmt.Sprint(instances, " instances"), func(t *testing.T) {
 			t.Parallel()
-			env := []string{"FIRESTORE_EMULATOR_HOST=" + testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT=" + testfirestore.Project()}
+			env := []string{
+				"FIRESTORE_EMULATOR_HOST=" + testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT=" + testfirestore.Project(),
+				"RATE_LIMIT_ON_STORE_FAILURE=deny",
+			}
 			var all []*docent
 			for range instances {
 				all = append(all, start(t, env...))
@@ -73,11 +77,11 @@ func TestFirestoreHoldsTheLimitExactly(t *testing.T) {
 				var from string
 				var minute time.Time
 				got := burst(t, 100, func() string { from, minute = next(), time.Now().Truncate(time.Minute); return from }, all...)
-				if got[200]+got[429] != 100 || got[200] > 5 || instances == 1 && got[200] != 5 {
+				granted := got[200]
+				if granted+got[429]+got[503] != 100 || granted > 5 {
 					t.Errorf("round %d: %v, want 5 granted and 95 refused", round, got)
 				}
-				granted := got[200]
-				for i := range 10 {
+				for i := range 30 {
 					if all[i%len(all)].ask(t, http.MethodPost, sessionPath, header("X-Forwarded-For", from)).StatusCode == 200 {
 						granted++
 					}
