@@ -352,6 +352,7 @@ func TestOneSessionForAllWhoAsk(t *testing.T) {
 func TestOverTheLimit(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{data: map[string]string{"data-fallback-url": "/support"}}, "RATE_LIMIT_PER_MINUTE=1")
+	s.wholeMinute()
 	first := s.visit(s.url("/"))
 	first.chat()
 
@@ -682,7 +683,9 @@ func TestKeyboard(t *testing.T) {
 	v.Until(onOwn)
 
 	// Escape in the page is the page's.
-	testbrowser.Eval[any](v.Tab, `docent.open(), document.querySelector("a").focus(), null`)
+	testbrowser.Eval[any](v.Tab, `docent.open(), null`)
+	v.Until(onChat)
+	testbrowser.Eval[any](v.Tab, `document.querySelector("a").focus(), null`)
 	v.Press(kb.Escape)
 	if !testbrowser.Eval[bool](v.Tab, isOpen) {
 		t.Error("Escape in the page closed the chat")
@@ -750,6 +753,8 @@ func TestAsk(t *testing.T) {
 	tests := []struct{ name, before, ask string }{
 		{"two questions at once", ``, `docent.ask("First?"), docent.ask("Second?")`},
 		{"while an answer comes", ``, `docent.ask("First?"), addEventListener("docent:response", () => docent.ask("Second?"), { once: true })`},
+		{"when something else fails meanwhile", ``, `docent.ask("First?"), docent.ask("Second?"), addEventListener("docent:response", () =>
+			` + chatKit + `.dispatchEvent(new CustomEvent("chatkit.error", { detail: { error: new Error("x") } })), { once: true })`},
 		{
 			"when the stored thread does not load",
 			`localStorage.setItem("docent thread " + new URL("/api/chatkit/session", location.href), "cthr_somebody_elses")`,
@@ -793,6 +798,7 @@ func TestShortcutKeys(t *testing.T) {
 		{"more modifiers", `{ key: "i", code: "KeyI", ctrlKey: true, shiftKey: true }`, false},
 		{"no modifier", `{ key: "i", code: "KeyI" }`, false},
 		{"no key at all", `{}`, false},
+		{"a key whose name ends alike", `{ key: "Hoi", code: "Hoi", ctrlKey: true }`, false},
 	}
 	s := newStage(t, page{data: map[string]string{"data-shortcut": "ctrl+i"}})
 	v := s.visit(s.url("/"))
@@ -904,6 +910,105 @@ func TestCallsBeforeThereIsABody(t *testing.T) {
 	if complaints := v.complaints(); len(complaints) > 0 {
 		t.Errorf("console: %q", complaints)
 	}
+}
+
+func TestBackFromTheCache(t *testing.T) {
+	t.Parallel()
+	for _, closed := range []bool{true, false} {
+		t.Run(fmt.Sprint("closed elsewhere: ", closed), func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{})
+			v := s.visit(s.url("/"))
+			v.chat()
+			testbrowser.Eval[any](v.Tab, `addEventListener("pageshow", (e) => window.persisted = e.persisted), null`)
+			v.Go(s.url("/b"))
+			v.Until(chatting)
+			if closed {
+				v.Click(closer)
+			}
+			testbrowser.Eval[any](v.Tab, `setTimeout(() => history.back(), 0), null`)
+			v.Until(`location.pathname === "/" && window.persisted === true`)
+			if open := testbrowser.Eval[bool](v.Tab, isOpen); open == closed {
+				t.Errorf("open: %v", open)
+			}
+		})
+	}
+}
+
+// A base element that comes while the page loads has no say in any address.
+func TestBaseThatComesLater(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{data: map[string]string{"data-fallback-url": "support"}})
+	s.change(func(p *parts) { p.session = gone })
+	v := visitor{testbrowser.Open(t)}
+	v.OnEveryPage(`document.addEventListener("readystatechange", () => document.readyState === "interactive" &&
+		document.head.append(Object.assign(document.createElement("base"), { href: "https://evil.test/" })))`)
+	v.Go(s.url("/"))
+	v.Until(host)
+	v.Click(launcher)
+	v.failed("unreachable")
+	if got := testbrowser.Eval[string](v.Tab, fallback+`.href`); got != s.url("/support") {
+		t.Errorf("the link leads to %s", got)
+	}
+	if got := v.Requests("evil.test"); len(got) > 0 {
+		t.Errorf("requests: %q", got)
+	}
+}
+
+func TestTwoTags(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{content: `<script src="/api/chatkit/widget.js"></script>`})
+	v := s.visit(s.url("/"))
+	v.Until(`document.readyState === "complete"`)
+	if n := testbrowser.Eval[int](v.Tab, `document.querySelectorAll("docent-widget").length`); n != 1 || len(v.complaints()) > 0 {
+		t.Errorf("%d widgets, console %q", n, v.complaints())
+	}
+}
+
+func TestThreadsOfTabs(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	ask := func(v visitor) string {
+		testbrowser.Eval[any](v.Tab, chatKit+`.sendUserMessage({ text: "?", newThread: true }).then(() => null)`)
+		return testbrowser.Eval[string](v.Tab, `chatkitStandIn.events.findLast((e) => e.type === "chatkit.thread.change").detail.threadId`)
+	}
+	resumed := func(v visitor, want string) {
+		t.Helper()
+		if got := testbrowser.Eval[*string](v.Tab, `chatkitStandIn.options.at(-1).initialThread`); got == nil || *got != want {
+			t.Errorf("resumed %v, want %s", got, want)
+		}
+	}
+	v := s.visit(s.url("/"))
+	v.chat()
+	one := ask(v)
+	other := visitor{v.Another()}
+	other.Go(s.url("/other"))
+	other.chat()
+	resumed(other, one) // A new tab goes on with the visitor's last one,
+	ask(other)
+	v.Go(s.url("/next"))
+	v.Until(chatting)
+	resumed(v, one) // a tab with its own.
+}
+
+// An error of ChatKit's, after the thread has loaded, is no reason to begin anew.
+func TestErrorInAConversation(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{})
+	v := s.visit(s.url("/"))
+	v.chat()
+	fails := func() {
+		t.Helper()
+		testbrowser.Eval[any](v.Tab, chatKit+`.dispatchEvent(new CustomEvent("chatkit.error", { detail: { error: new Error("x") } })), null`)
+		if n := testbrowser.Eval[int](v.Tab, `chatkitStandIn.options.length`); n != 1 {
+			t.Errorf("ChatKit was given options %d times", n)
+		}
+	}
+	fails()
+	testbrowser.Eval[any](v.Tab, chatKit+`.sendUserMessage({ text: "?" }).then(() => null)`)
+	v.Go(s.url("/next"))
+	v.Until(`window.chatkitStandIn?.events.some((e) => e.type === "chatkit.thread.load.end")`)
+	fails()
 }
 
 func TestPhone(t *testing.T) {

@@ -1,10 +1,4 @@
-/**
- * Docent's widget: a button, and behind it a panel with OpenAI's ChatKit, on any page with the one tag
- *
- *     <script src="https://docs.example.com/api/chatkit/widget.js" async></script>
- *
- * README.md, "Embed the widget", has its options (data-* attributes), events and window.docent.
- */
+// Docent's widget: a button, and behind it a panel with OpenAI's ChatKit. README.md, "Embed the widget", says all.
 (() => {
   "use strict";
 
@@ -290,7 +284,7 @@
 * { box-sizing: border-box; margin: 0; font: 400 15px/1.5 system-ui, sans-serif; color: inherit }
 svg { width: 1.35em; height: 1.35em; fill: none; stroke: currentColor; stroke-width: 1.9; stroke-linecap: round; flex: none }
 button { cursor: pointer; border: 1px solid transparent; background: none }
-:focus-visible { outline: 2px solid var(--d-accent); outline-offset: 2px }
+:focus-visible { outline: 2px solid var(--d-ink); outline-offset: 2px }
 .launcher, .panel { position: fixed; z-index: 2147483000; inset: auto var(--d-edge) var(--d-edge) auto }
 :host([data-position=bottom-left]) :is(.launcher, .panel) { inset-inline: auto; left: var(--d-edge) }
 .launcher { display: flex; align-items: center; gap: .5em; max-width: calc(100vw - 2 * var(--d-edge)); padding: .75em 1.15em .75em 1em; border-radius: 99px;
@@ -313,16 +307,16 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
 .body { position: relative; flex: 1; min-height: 0; display: flex; flex-direction: column }
 ::slotted(*) { display: block; flex: 1; min-height: 0; width: 100%; border: 0 }
 .notice { position: absolute; z-index: 1; inset: 0; display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 10px; padding: 32px;
-  background: var(--d-paper); text-align: center; text-wrap: balance }
+  background: var(--d-paper); text-align: center }
 .notice.bar { position: static; padding: 12px 18px; gap: 6px; border-bottom: 1px solid var(--d-line) }
 .notice[hidden], .notice :empty, .notice [hidden] { display: none }
-.countdown, .reference { color: var(--d-soft); font-variant-numeric: tabular-nums }
+.countdown, .reference { color: var(--d-soft) }
 .reference { font-size: 12px; overflow-wrap: anywhere }
 .ways { display: flex; flex-wrap: wrap; align-items: center; justify-content: center; gap: 8px 18px }
 .retry { padding: .5em 1em; border-radius: 9px; background: var(--d-accent); color: var(--d-on-accent); font-weight: 600 }
 .notice[data-code=""]::before { content: ""; width: 42px; height: 8px; background: radial-gradient(4px, var(--d-soft) 90%, transparent) 0 / 14px; animation: pulse 1.4s infinite }
 @keyframes pulse { 50% { opacity: .3 } }
-@media (max-width: 640px), (max-height: 480px) {
+@media (max-width: 640px), (max-width: 960px) and (max-height: 480px) {
   .launcher { padding: 14px; bottom: calc(var(--d-edge) + env(safe-area-inset-bottom)) }
   .label { display: none }
   .panel, :host([data-position=bottom-left]) .panel { inset: 0; width: 100%; height: 100dvh; border: 0; border-radius: 0;
@@ -336,7 +330,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   // How it looks
 
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
-  const phone = matchMedia("(max-width: 640px), (max-height: 480px)");
+  const phone = matchMedia("(max-width: 640px), (max-width: 960px) and (max-height: 480px)");
 
   function scheme() {
     if (options.colorScheme !== "auto") return options.colorScheme;
@@ -524,14 +518,21 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
       keepThread(threadId ?? "");
       emit("thread", { threadId });
     });
-    listen("chatkit.response.start", () => { busy = true; emit("response"); });
+    listen("chatkit.response.start", () => {
+      busy = true;
+      doubtful = false;
+      emit("response");
+    });
     listen("chatkit.response.end", () => { busy = false; flush(); });
     listen("chatkit.error", ({ error }) => {
       if (doubtful) {
         clearInterval(late);
         keepThread("");
         build();
-      } else complain(error);
+      } else {
+        busy = false;
+        complain(error);
+      }
     });
     host.append(c);
   }
@@ -543,17 +544,18 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     persist(() => Promise.all([load(), secret(null)]).then(build));
   }
 
-  const complain = (e) => {
-    emit("error", { code: "chatkit_error", message: String(e?.message ?? e) });
-    busy = false;
-    flush();
-  };
+  const complain = (e) => emit("error", { code: "chatkit_error", message: String(e?.message ?? e) });
 
   /** Sends what was asked, one after the other: ChatKit takes none while it answers. */
   function flush() {
     if (!ready || busy || doubtful || !asked.length) return;
     busy = true;
-    chat?.sendUserMessage({ text: asked.shift() }).catch(complain);
+    const text = asked.shift();
+    chat.sendUserMessage({ text }).catch((e) => {
+      busy = false;
+      asked.unshift(text); // For after the answer that is in its way.
+      complain(e);
+    });
   }
 
   // Open, close
@@ -592,17 +594,24 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   }
 
   panel.addEventListener("close", () => panel.open || close(true)); // By a phone's back gesture, for one.
-  phone.addEventListener("change", () => isOpen() && !chat?.matches(":focus-within") && show()); // Not when a keyboard made it small.
+  phone.addEventListener("change", () => isOpen() && show());
   systemDark.addEventListener("change", refresh);
   window.addEventListener("online", () => failure?.code === "offline" && retry());
   window.addEventListener("visibilitychange", tick);
+  // Back from the browser's cache: as it was left on the page that was left.
+  window.addEventListener("pageshow", (e) => {
+    if (!e.persisted) return;
+    if (!read("sessionStorage", "open")) close();
+    else if (!phone.matches) open(null);
+    if (ready) chat.setThreadId(thread() || null).catch(complain);
+  });
 
   window.addEventListener("keydown", (e) => {
     if (e.defaultPrevented || e.isComposing || e.repeat) return;
     const { key, held } = options.shortcut ?? {};
     const pressed = (m) => e[m + "Key"] === held.includes(m);
-    // Where a key types no ASCII (another alphabet, Alt on a Mac), its place counts.
-    const typed = /^[!-~]$/.test(e.key) ? e.key : e.code?.slice(3);
+    // Where a letter's key types no ASCII (another alphabet, Alt on a Mac), its place counts.
+    const typed = /^Key/.test(e.code) && !/^[!-~]$/.test(e.key) ? e.code.slice(3) : e.key;
     if (key && typed?.toLowerCase() === key && ["ctrl", "alt", "shift", "meta"].every(pressed)) {
       e.preventDefault();
       if (isOpen()) close();
