@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"docent/internal/testkit/testbrowser"
+	"docent/internal/testkit/testprocess"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -55,6 +56,7 @@ func TestPictures(t *testing.T) {
 			limit := max(test.limit, 5)
 			url, _ := demo(t, fmt.Sprintf("RATE_LIMIT_PER_MINUTE=%d", limit))
 			if test.limit > 0 {
+				testprocess.WholeMinute()
 				for range limit {
 					fetch(t, "POST", url+"/api/chatkit/session", url)
 				}

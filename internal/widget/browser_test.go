@@ -18,6 +18,7 @@ import (
 
 	"docent/internal/testkit"
 	"docent/internal/testkit/testbrowser"
+	"docent/internal/testkit/testprocess"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/emulation"
@@ -352,7 +353,7 @@ func TestOneSessionForAllWhoAsk(t *testing.T) {
 func TestOverTheLimit(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{data: map[string]string{"data-fallback-url": "/support"}}, "RATE_LIMIT_PER_MINUTE=1")
-	s.wholeMinute()
+	testprocess.WholeMinute()
 	first := s.visit(s.url("/"))
 	first.chat()
 

@@ -123,18 +123,10 @@ func (s *stage) restart(environment ...string) {
 	s.docent = p
 }
 
-// wholeMinute waits where too little is left of the minute for a visitor to come
-// over the limit in it.
-func (s *stage) wholeMinute() {
-	if left := time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)); left < 8*time.Second {
-		<-time.After(left)
-	}
-}
-
 // limited has everybody over the limit.
 func (s *stage) limited() {
 	s.t.Helper()
-	s.wholeMinute()
+	testprocess.WholeMinute()
 	s.restart("RATE_LIMIT_PER_MINUTE=1")
 	v := visitor{testbrowser.Open(s.t)}
 	v.Go(s.url("/limited"))

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Build builds a command of this module, such as docent/cmd/docent, into a
@@ -27,6 +28,14 @@ func Build(dir, pkg string) (string, error) {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
 	return binary, nil
+}
+
+// WholeMinute waits where too little is left of the minute for a visitor to come
+// over the limit in it.
+func WholeMinute() {
+	if left := time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)); left < 10*time.Second {
+		<-time.After(left)
+	}
 }
 
 // Process is one that serves.
