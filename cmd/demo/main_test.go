@@ -4,7 +4,6 @@ package main_test
 
 import (
 	"flag"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"docent/internal/service"
 	"docent/internal/testkit/testbrowser"
 	"docent/internal/testkit/testprocess"
 )
@@ -26,18 +24,7 @@ var program string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
-	dir, err := os.MkdirTemp("", "docent-demo-test-")
-	if err == nil {
-		program, err = testprocess.Build(dir, "docent/cmd/demo")
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := testbrowser.Run(m)
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(testprocess.Main("docent/cmd/demo", &program, func() int { return testbrowser.Run(m) }))
 }
 
 // demo starts the demo, and returns its URL and what it printed before it was

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -20,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/service"
 	"docent/internal/testkit"
+	"docent/internal/testkit/testprocess"
 )
 
 const (
@@ -37,19 +36,7 @@ const (
 var binary string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "docent-test-")
-	if err != nil {
-		panic(err)
-	}
-	binary = filepath.Join(dir, "docent")
-	if out, err := exec.Command("go", "build", "-race", "-o", binary, ".").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := m.Run()
-	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(testprocess.Main("docent/cmd/docent", &binary, m.Run, "-race"))
 }
 
 // docent is a running process of the service.

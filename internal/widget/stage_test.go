@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"html"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -19,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/service"
 	"docent/internal/testkit"
 	"docent/internal/testkit/testbrowser"
 	"docent/internal/testkit/testprocess"
@@ -29,18 +27,7 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
-	dir, err := os.MkdirTemp("", "docent-widget-test-")
-	if err == nil {
-		program, err = testprocess.Build(dir, "docent/cmd/docent")
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := testbrowser.Run(m)
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(testprocess.Main("docent/cmd/docent", &program, func() int { return testbrowser.Run(m) }))
 }
 
 // stage is a docs site and all that stands behind its chat.

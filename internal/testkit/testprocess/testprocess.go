@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,17 +18,29 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"docent/internal/service"
 )
 
-// Build builds a command of this module, such as docent/cmd/docent, into a
-// folder, and returns the file.
-func Build(dir, pkg string) (string, error) {
-	binary := filepath.Join(dir, filepath.Base(pkg))
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, pkg) //nolint:gosec // Tests say what they build.
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+// Main builds a command of this module, such as docent/cmd/docent, with more
+// flags if need be, sets program to the file, and runs a package's tests. It
+// returns the status to exit with.
+func Main(pkg string, program *string, run func() int, flags ...string) int {
+	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
+	dir, err := os.MkdirTemp("", "docent-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	return binary, nil
+	defer os.RemoveAll(dir) //nolint:errcheck // The system's own cleaner would.
+	*program = filepath.Join(dir, filepath.Base(pkg))
+	args := append([]string{"build", "-o", *program}, append(flags, pkg)...)
+	build := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // Tests say what they build.
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build %s: %v\n%s", pkg, err, out)
+		return 1
+	}
+	return run()
 }
 
 // WholeMinute waits where too little is left of the minute for a visitor to come
