@@ -2,12 +2,20 @@ package main_test
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+// undatedCookie is a cookie of the first format, signed with testIdentity for
+// the visitor V.
+const undatedCookie = "__session=V.Zesrzht8ILp9cTJiPqr1w9m00PpHzoU-YFXAG9P73mE"
+
+// cookieFormat is that of the cookies that are issued.
+var cookieFormat = regexp.MustCompile(`^vc_[A-Z0-9]+\.\d{10}\.\d{10}\.[\w-]{43}$`)
 
 func TestVisitorCookie(t *testing.T) {
 	t.Parallel()
@@ -35,7 +43,7 @@ func TestVisitorCookie(t *testing.T) {
 		t.Errorf("ID %q is too guessable", first)
 	}
 	mine, theirs := cookie.Name+"="+cookie.Value, other.Name+"="+other.Value
-	swapped := "__session=" + second + "." + strings.SplitN(cookie.Value, ".", 2)[1]
+	swapped := "__session=" + strings.Replace(cookie.Value, first, second, 1)
 	tests := []struct {
 		name    string
 		cookies []string
@@ -43,11 +51,15 @@ func TestVisitorCookie(t *testing.T) {
 	}{
 		{"sent back", []string{mine}, first},
 		{"behind the site's own of that name", []string{"__session=eyJhbGciOi.J9.abc", mine}, first},
-		{"the first of two that verify", []string{theirs, mine}, second},
-		{"forged", []string{"__session=" + first + ".AAAA"}, ""},
+		{"twice", []string{mine, mine}, first},
+		{"in the first format", []string{undatedCookie}, "V"},
+		{"planted before the visitor's own", []string{theirs, mine}, ""},
+		{"planted after the visitor's own", []string{mine, theirs}, ""},
+		{"planted in the first format", []string{undatedCookie, mine}, ""},
+		{"forged", []string{"__session=vc_" + first + ".1.9999999999.AAAA"}, ""},
 		{"another visitor's ID with one's own signature", []string{swapped}, ""},
 		{"ID without a signature", []string{"__session=" + first}, ""},
-		{"empty signature", []string{"__session=" + first + "."}, ""},
+		{"empty signature", []string{mine[:strings.LastIndex(mine, ".")+1]}, ""},
 		{"empty", []string{"__session="}, ""},
 		{"a dot", []string{"__session=."}, ""},
 		{"under another name", []string{"session=" + cookie.Value}, ""},
@@ -57,11 +69,14 @@ func TestVisitorCookie(t *testing.T) {
 		if tt.want != "" && got != tt.want {
 			t.Errorf("%s: user %q, want %q", tt.name, got, tt.want)
 		}
-		if tt.want == "" && (got == first || got == second) {
+		if tt.want == "" && (got == first || got == second || got == "V") {
 			t.Errorf("%s: trusted", tt.name)
 		}
 		if again, _ := user(t, renewed.Name+"="+renewed.Value); again != got {
 			t.Errorf("%s: the cookie that was set is for %q, not for %q", tt.name, again, got)
+		}
+		if !cookieFormat.MatchString(renewed.Value) {
+			t.Errorf("%s: the cookie that was set is %q, want the dated format", tt.name, renewed.Value)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func workflowShape(secret string) (fault string, notes []string) {
 }
 
 func identityShape(secret string) (fault string, notes []string) {
-	if _, err := service.Identity(secret, ""); err != nil {
+	if _, err := service.DeriveKeys(secret, ""); err != nil {
 		return err.Error(), nil
 	}
 	return "", nil
@@ -144,7 +144,7 @@ func (r *run) derivedIdentity(key *wanted) Result {
 	if key.source == nil {
 		return skipped("it is derived from OPENAI_API_KEY, which could not be read")
 	}
-	if _, err := service.Identity("", key.value.Get()); err != nil {
+	if _, err := service.DeriveKeys("", key.value.Get()); err != nil {
 		return fail("%v", err)
 	}
 	result := ok("not set: derived from OPENAI_API_KEY")

@@ -55,7 +55,7 @@ func BenchmarkHandler(b *testing.B) {
 				Origins:        origins,
 				Limiter:        ratelimit.New(ratelimit.Options{Limit: bench.limit, Ceiling: 1 << 30, Log: log, Now: time.Now}),
 				Minter:         atOnce{},
-				Visitors:       visitor.NewSigner(make([]byte, 32)),
+				Visitors:       visitor.NewSigner(visitor.Keys{Tokens: make([]byte, 32), Undated: make([]byte, 32)}, time.Now),
 				TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, // httptest's peer.
 				Timeout:        8 * time.Second,
 				Log:            log,

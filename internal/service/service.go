@@ -5,8 +5,6 @@ package service
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +14,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"cloud.google.com/go/compute/metadata"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/grpclog"
 
 	"docent/internal/config"
@@ -83,10 +81,7 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 		return err
 	}
 	defer parts.close(log)
-	handler, err := parts.connect(c, log)
-	if err != nil {
-		return err
-	}
+	handler := parts.connect(c, log)
 	if p.Front != nil {
 		handler = p.Front(handler)
 	}
@@ -135,41 +130,48 @@ const warmTimeout = 2 * time.Second
 // parts are what has to be opened before the first request and closed after
 // the last.
 type parts struct {
-	apiKey, workflowID, identityKey secrets.Value
+	apiKey, workflowID secrets.Value
 
 	secrets *secrets.Source
+	keys    Keys
 	store   *ratelimit.Firestore // Nil where memory is the store.
 	cold    error                // Why the store could not be warmed.
 	minter  *hosted.Client
 }
 
-// openParts opens what the service needs from outside, all at once: nobody
-// waits for one round trip after the other. Secrets stop a start, a store that
-// does not answer must not.
+// openParts opens everything that the service needs from outside, in parallel, so
+// that a start takes one round trip at a time and reports all faults at once.
+// Secrets that cannot be read stop a start; a store that does not answer does not.
 func openParts(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
 	p := &parts{}
-	var openings errgroup.Group
-	openings.Go(func() error { return p.openSecrets(ctx, c, log) })
+	var (
+		openings           sync.WaitGroup
+		noSecrets, noStore error
+	)
+	openings.Go(func() { noSecrets = p.openSecrets(ctx, c, log) })
 	if c.Store == config.Firestore {
-		openings.Go(func() error { return p.openStore(ctx, c) })
+		openings.Go(func() { noStore = p.openStore(ctx, c) })
 	}
-	if err := openings.Wait(); err != nil {
+	openings.Wait()
+	if err := errors.Join(noSecrets, noStore); err != nil {
 		p.close(log)
-		return nil, err //nolint:wrapcheck // It is one of the two's.
+		return nil, err
 	}
 	return p, nil
 }
 
 func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
+	var identityKey secrets.Value
 	p.secrets, err = secrets.Open(ctx, SecretOptions(c, log),
 		secrets.Want{Variable: "OPENAI_API_KEY", Ref: c.APIKey.WithProject(c.Project), Into: &p.apiKey},
 		secrets.Want{Variable: "CHATKIT_WORKFLOW_ID", Ref: c.WorkflowID.WithProject(c.Project), Into: &p.workflowID},
-		secrets.Want{Variable: "IDENTITY_KEY", Ref: c.IdentityKey.WithProject(c.Project), Into: &p.identityKey},
+		secrets.Want{Variable: "IDENTITY_KEY", Ref: c.IdentityKey.WithProject(c.Project), Into: &identityKey},
 	)
 	if err != nil {
 		return fmt.Errorf("secrets could not be read:\n%w", err)
 	}
-	return nil
+	p.keys, err = DeriveKeys(identityKey.Get(), p.apiKey.Get())
+	return err
 }
 
 // SecretOptions say how secrets are read.
@@ -219,35 +221,23 @@ func (p *parts) close(log *slog.Logger) {
 }
 
 // connect makes the routes of the parts.
-func (p *parts) connect(c config.Config, log *slog.Logger) (http.Handler, error) {
-	identity, err := Identity(p.identityKey.Get(), p.apiKey.Get())
-	if err != nil {
-		return nil, err
-	}
-	visitorKey, err := subkey(identity, "visitor IDs")
-	if err != nil {
-		return nil, err
-	}
-	bucketKey, err := subkey(identity, "bucket IDs")
-	if err != nil {
-		return nil, err
-	}
+func (p *parts) connect(c config.Config, log *slog.Logger) http.Handler {
 	p.minter = hosted.New(MinterOptions(c, p.apiKey, p.workflowID))
 	return httpapi.New(httpapi.Options{
 		Origins:        c.AllowedOrigins,
-		Limiter:        p.limiter(c, bucketKey, log),
+		Limiter:        p.limiter(c, log),
 		Minter:         p.minter,
-		Visitors:       visitor.NewSigner(visitorKey),
+		Visitors:       visitor.NewSigner(p.keys.Visitors, time.Now),
 		TrustedProxies: c.TrustedProxies,
 		FrontEnds:      slices.DeleteFunc(config.FirebaseHosting(), c.TrustedProxies.Covers),
 		Timeout:        c.RequestTimeout,
 		Project:        c.Project,
 		Log:            log,
 		Now:            time.Now,
-	}), nil
+	})
 }
 
-func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger) *ratelimit.Limiter {
+func (p *parts) limiter(c config.Config, log *slog.Logger) *ratelimit.Limiter {
 	o := ratelimit.Options{
 		Limit:        c.RateLimit,
 		Ceiling:      c.InstanceLimit,
@@ -257,7 +247,7 @@ func (p *parts) limiter(c config.Config, bucketKey []byte, log *slog.Logger) *ra
 		Now:          time.Now,
 	}
 	if p.store != nil {
-		p.store.UseIDKey(bucketKey)
+		p.store.UseIDKey(p.keys.Buckets)
 		o.Store = p.store
 	}
 	l := ratelimit.New(o)
@@ -286,27 +276,4 @@ func MinterOptions(c config.Config, apiKey, workflowID secrets.Value) hosted.Opt
 // since the rest is OpenAI's.
 func StoreTimeout(c config.Config) time.Duration {
 	return min(ratelimit.StoreTimeout, c.RequestTimeout/2)
-}
-
-// Identity returns the secret behind visitor IDs and bucket names: the identity
-// key or, without one, what is derived from the API key. The configuration has
-// seen to it that deriving it is safe then.
-func Identity(identityKey, apiKey string) ([]byte, error) {
-	key := []byte(identityKey)
-	switch {
-	case len(key) == 0:
-		return subkey([]byte(apiKey), "identity key")
-	case len(key) < config.MinIdentityKey:
-		return nil, fmt.Errorf("IDENTITY_KEY has %d bytes and must have %d or more: store a longer one, as from `openssl rand -base64 32`", len(key), config.MinIdentityKey)
-	}
-	return key, nil
-}
-
-// subkey derives a key for one purpose from a secret, by HKDF with SHA-256.
-func subkey(secret []byte, purpose string) ([]byte, error) {
-	key, err := hkdf.Key(sha256.New, secret, nil, "docent: "+purpose, sha256.Size)
-	if err != nil {
-		return nil, fmt.Errorf("deriving the key for %s: %w", purpose, err)
-	}
-	return key, nil
 }

@@ -53,6 +53,54 @@ func TestNothingIsRequestedBeforeTheVisitorWantsIt(t *testing.T) {
 	}
 }
 
+// An attacker who has a page on another subdomain plants a cookie that verifies,
+// since it is the attacker's own, on a path that the browser prefers. The
+// visitor's conversations must not become the attacker's.
+func TestSession_PlantedCookie(t *testing.T) {
+	t.Parallel()
+	var docs, evil string
+	s := newStage(t, page{})
+	docs = strings.Replace(s.site.URL, "127.0.0.1", "docs.site.localhost", 1)
+	evil = strings.Replace(s.site.URL, "127.0.0.1", "evil.site.localhost", 1)
+	s.restart("ALLOWED_ORIGINS=" + docs)
+	ask := func(v visitor) {
+		t.Helper()
+		const js = `fetch("/api/chatkit/session", {method: "POST"}).then((r) => r.status)`
+		if status := testbrowser.Eval[int](v.Tab, js); status != http.StatusOK {
+			t.Fatalf("session: %d", status)
+		}
+	}
+	user := func(nth int) string { return s.openai.Asked()[nth].User }
+
+	attacker := s.visit(docs + "/")
+	ask(attacker)
+	var stolen string
+	for _, c := range testbrowser.Call(attacker.Tab, network.GetCookies, network.GetCookiesParams{URLs: []string{docs + "/api/chatkit/session"}}).Cookies {
+		stolen = c.Value
+	}
+
+	victim := s.visit(docs + "/")
+	ask(victim)
+	ask(victim)
+	if user(1) != user(2) {
+		t.Fatalf("before the attack the visitor is %q, then %q", user(1), user(2))
+	}
+	victim.Go(evil + "/")
+	testbrowser.Eval[any](victim.Tab, fmt.Sprintf(`document.cookie = "__session=%s; Domain=site.localhost; Path=/api/chatkit/session; Secure", null`, stolen))
+	victim.Go(docs + "/")
+	sent := testbrowser.Call(victim.Tab, network.GetCookies, network.GetCookiesParams{URLs: []string{docs + "/api/chatkit/session"}}).Cookies
+	if len(sent) != 2 || !slices.ContainsFunc(sent, func(c *network.Cookie) bool { return c.Value == stolen }) {
+		t.Fatalf("the browser has %d cookies for the session, want the visitor's and the planted one", len(sent))
+	}
+	ask(victim)
+	ask(victim)
+	for nth := 3; nth <= 4; nth++ {
+		if slices.Contains([]string{user(0), user(1)}, user(nth)) {
+			t.Errorf("session %d is of the visitor %q, want a new one: attacker %q, victim %q", nth, user(nth), user(0), user(1))
+		}
+	}
+}
+
 func TestClickToSession(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -47,9 +47,9 @@ var shared = sync.OnceValues(func() (context.Context, error) {
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-quic", true),
-		// docs.test is a site on this machine that is no secure context, as
-		// localhost is. Every other name leads nowhere.
-		chromedp.Flag("host-resolver-rules", "MAP docs.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"),
+		// docs.test is a site on this machine that is not a secure context, as
+		// localhost and its subdomains are. Every other name leads nowhere.
+		chromedp.Flag("host-resolver-rules", "MAP docs.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1"),
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, closeFirst := chromedp.NewContext(allocator)

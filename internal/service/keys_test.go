@@ -1,0 +1,118 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+
+	"docent/internal/ratelimit"
+	"docent/internal/service"
+	"docent/internal/visitor"
+)
+
+const identityKey = "identity-key-for-tests-only-32-bytes-or-more"
+
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// document returns the ID of the document in which an address is counted at
+// noon: the one that the first request writes.
+func document(t *testing.T, keys service.Keys, addr string) string {
+	t.Helper()
+	var written string
+	store, err := ratelimit.OpenFirestore(t.Context(), ratelimit.FirestoreOptions{
+		Project: "p", Database: "(default)", Collection: "rate_limits", Emulator: "127.0.0.1:1",
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+			func(_ context.Context, _ string, req, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+				if commit, ok := req.(*firestorepb.CommitRequest); ok {
+					written = path.Base(commit.GetWrites()[0].GetUpdate().GetName())
+				}
+				return errors.New("not sent")
+			})},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	store.UseIDKey(keys.Buckets)
+	b := ratelimit.Bucket{Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Minute: ratelimit.MinuteOf(noon)}
+	if _, err := store.Grant(t.Context(), b, ratelimit.Ask{N: 1, Limit: 5}); err == nil {
+		t.Fatal("the write was not caught")
+	}
+	return written
+}
+
+// What browsers keep and what running instances count must never change: a
+// difference here forgets every visitor, or lets every address through twice in
+// the minute of a deployment.
+func TestKeys_FixedVectors(t *testing.T) {
+	t.Parallel()
+	type vector struct{ Cookie, IPv4, IPv6 string }
+	tests := []struct {
+		name                string
+		identityKey, apiKey string
+		undated             string // A cookie of the first format.
+		want                vector
+	}{
+		{
+			"identity key", identityKey, "sk-test", "V.Zesrzht8ILp9cTJiPqr1w9m00PpHzoU-YFXAG9P73mE",
+			vector{
+				Cookie: "vc_V.1795521600.1798113600.yiBe-LWZMXJtDfSMoKsAcv-3glctpLzWrIM9_CCXkfU",
+				IPv4:   "989625c2b784fb6a47f8f83a93fc1676ddc7ac4d9e9c3d6bbe026ce573c6ade2",
+				IPv6:   "7e450b161e5051cba439f1289630c53d85119ffed5c5e14b1750be1194b34344",
+			},
+		},
+		{
+			"derived from the API key", "", "sk-test", "V.ibQQtXcL1Ed87QvvY4RUWFyw7wU7Npt6AuHRflJRwAU",
+			vector{
+				Cookie: "vc_V.1795521600.1798113600.kf66aCRBKqvA49fiCOoSjB3vXniYtom3Zgg8A6tsoaE",
+				IPv4:   "740d5d242104ba436740f216664a8a0ee93b8e63da0e40166ab20bb4f6f26b89",
+				IPv6:   "7cba391b3a0c2d246bffc615adbc21164f2e589b18876d70aaea6a8b61f06007",
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			keys, err := service.DeriveKeys(tt.identityKey, tt.apiKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := visitor.NewSigner(keys.Visitors, func() time.Time { return noon })
+			r := httptest.NewRequest(http.MethodPost, "/", nil)
+			got := vector{
+				Cookie: s.Cookie(r, "V").Value,
+				IPv4:   document(t, keys, "192.0.2.1"),
+				IPv6:   document(t, keys, "2001:db8:1:2:3:4:5:6"),
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			r.Header.Set("Cookie", visitor.CookieName+"="+tt.undated)
+			if id := s.ID(r); id != "V" {
+				t.Errorf("the cookie of the first format is for %q, want V", id)
+			}
+		})
+	}
+}
+
+func TestDeriveKeys_IdentityKeyLength(t *testing.T) {
+	t.Parallel()
+	if _, err := service.DeriveKeys(strings.Repeat("k", 32), ""); err != nil {
+		t.Errorf("32 bytes: %v", err)
+	}
+	for _, n := range []int{1, 8, 31} {
+		if _, err := service.DeriveKeys(strings.Repeat("k", n), "sk-test"); err == nil {
+			t.Errorf("an identity key of %d bytes was accepted", n)
+		}
+	}
+}
