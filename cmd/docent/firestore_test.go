@@ -256,3 +256,15 @@ func TestStoreFaults(t *testing.T) {
 		}
 	}
 }
+
+func TestStart_SecretsAndStoreBothFail(t *testing.T) {
+	t.Parallel()
+	_, stderr := fails(t, "PORT=127.0.0.1:0", "ALLOWED_ORIGINS="+testOrigin, "CHATKIT_WORKFLOW_ID="+testWorkflow, "IDENTITY_KEY="+testIdentity,
+		"OPENAI_API_KEY=sm://p/openai-api-key", "SECRET_MANAGER_EMULATOR_HOST="+nowhere,
+		"RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p", "GOOGLE_APPLICATION_CREDENTIALS="+t.TempDir()+"/none.json")
+	for _, want := range []string{"openai-api-key", "gcloud auth application-default login"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("stderr does not name %q:\n%s", want, stderr)
+		}
+	}
+}

@@ -304,3 +304,22 @@ func TestAKeyThatTravelsUnencryptedIsNoted(t *testing.T) {
 	env := environment(t, "OPENAI_BASE_URL=http://gateway.example.com/v1")
 	expect(t, check.Run(ctx, check.Options{Environment: env}).Checks[0], "note OPENAI_BASE_URL is http")
 }
+
+func TestConfiguration_LimitAboveANetworksShare(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		limit, ceiling string
+		noted          bool
+	}{
+		{"150", "600", false},
+		{"151", "600", true},
+		{"1", "1", false},
+		{"5", "16", true},
+	} {
+		env := environment(t, "RATE_LIMIT_PER_MINUTE="+tt.limit, "RATE_LIMIT_INSTANCE_PER_MINUTE="+tt.ceiling)
+		got := result(t, check.Options{Environment: env}, "configuration")
+		if noted := strings.Contains(strings.Join(got.Notes, " "), "above a quarter of RATE_LIMIT_INSTANCE_PER_MINUTE"); noted != tt.noted {
+			t.Errorf("%s of %s: %+v, want noted = %v", tt.limit, tt.ceiling, got, tt.noted)
+		}
+	}
+}

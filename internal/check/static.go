@@ -31,6 +31,9 @@ func configuration(c config.Config, err error) Result {
 	if u, err := url.Parse(c.BaseURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		notes = append(notes, "OPENAI_BASE_URL is http: the API key travels unencrypted")
 	}
+	if c.RateLimit > max(1, c.InstanceLimit/4) {
+		notes = append(notes, "RATE_LIMIT_PER_MINUTE is above a quarter of RATE_LIMIT_INSTANCE_PER_MINUTE, which is all that one network may use: raise the latter")
+	}
 	return verdict(fmt.Sprintf("%d sessions a minute for one address, %d for one instance, counted in %s",
 		c.RateLimit, c.InstanceLimit, c.Store), nil, notes)
 }

@@ -51,7 +51,7 @@ var problems = map[string]problem{
 	codeNotFound:             {http.StatusNotFound, "There is nothing here.", slog.LevelDebug, true},
 	codeMethodNotAllowed:     {http.StatusMethodNotAllowed, "This method does not work here.", slog.LevelDebug, true},
 	codeClientAddressUnknown: {http.StatusBadRequest, "Your network address could not be determined.", slog.LevelWarn, true},
-	codeRateLimited:          {http.StatusTooManyRequests, "You have started many chats in a short time. Please try again in a moment.", slog.LevelInfo, false},
+	codeRateLimited:          {http.StatusTooManyRequests, "Too many chats were started from your network in a short time. Please try again in a moment.", slog.LevelInfo, false},
 	codeUpstreamRejected:     {http.StatusBadGateway, "The assistant could not be started.", slog.LevelError, false},
 	codeAssistantUnavailable: {http.StatusServiceUnavailable, "The assistant is not available.", slog.LevelError, false},
 	codeUpstreamBusy:         {http.StatusServiceUnavailable, "The assistant is busy. Please try again in a moment.", slog.LevelWarn, false},
@@ -105,8 +105,6 @@ func failureOf(err error) *failure {
 		return &failure{code: codeLimiterUnavailable, cause: err}
 	case errors.Is(err, context.Canceled):
 		return &failure{code: codeClientGone, cause: err}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &failure{code: codeUpstreamTimeout, cause: err}
 	}
 	return &failure{code: codeInternal, cause: err}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,7 @@ func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
 	log := httpapi.NewLogger(s.log, "json", slog.LevelInfo)
 	o := httpapi.Options{
 		Origins: only(page),
-		Limiter: ratelimit.New(ratelimit.Options{Limit: 2, Ceiling: 4, Log: log, Now: s.clock}),
+		Limiter: ratelimit.New(ratelimit.Options{Limit: 2, Ceiling: 16, Log: log, Now: s.clock}),
 		Minter: minter(func(context.Context, string) (hosted.Session, error) {
 			return hosted.Session{ClientSecret: "ek_secret", ExpiresAt: s.clock().Add(10 * time.Minute)}, nil
 		}),
@@ -185,7 +186,7 @@ func TestAMinuteOfOneVisitor(t *testing.T) {
 }
 
 func limited(seconds int) string {
-	return fmt.Sprintf(`{"error":"You have started many chats in a short time. Please try again in a moment.","code":"rate_limited","request_id":%q,"retry_after":%d}`, trace, seconds)
+	return fmt.Sprintf(`{"error":"Too many chats were started from your network in a short time. Please try again in a moment.","code":"rate_limited","request_id":%q,"retry_after":%d}`, trace, seconds)
 }
 
 func TestOneRecordPerRequest(t *testing.T) {
@@ -287,12 +288,66 @@ func TestOverCapacity(t *testing.T) {
 	t.Parallel()
 	s := serve(t, loopback)
 	s.set(noon.Add(15 * time.Second))
-	for i := range 4 {
-		s.post(t, "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i))
+	for i := range 16 {
+		s.post(t, "X-Forwarded-For", fmt.Sprintf("192.0.%d.1", i))
 	}
-	resp, body := s.post(t, "X-Forwarded-For", "192.0.2.9")
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "45" || !strings.Contains(body, `"over_capacity"`) || resp.Header.Get("RateLimit") != "" {
+	resp, body := s.post(t, "X-Forwarded-For", "192.0.99.1")
+	after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if resp.StatusCode != 503 || err != nil || after < 45 || after > 55 || !strings.Contains(body, `"over_capacity"`) || resp.Header.Get("RateLimit") != "" {
 		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
+	}
+}
+
+// A whole network over its share is refused as an address is that is over its
+// limit; what the log has of it is one line, which says so.
+func TestNetworkOverItsShare(t *testing.T) {
+	t.Parallel()
+	s := serve(t, loopback)
+	s.set(noon.Add(15 * time.Second))
+	for i := range 8 {
+		resp, body := s.post(t, "X-Forwarded-For", fmt.Sprintf("2001:db8:1:%d::1", i))
+		got := []string{resp.Status, resp.Header.Get("RateLimit"), resp.Header.Get("Retry-After")}
+		want := []string{"200 OK", `"per-ip";r=1;t=45`, ""}
+		if i >= 4 {
+			want = []string{"429 Too Many Requests", `"per-ip";r=0;t=45`, "45"}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("address %d (-want +got):\n%s%s", i, diff, body)
+		}
+	}
+	if resp, body := s.post(t, "X-Forwarded-For", "2001:db8:2::1"); resp.StatusCode != 200 {
+		t.Errorf("a neighbour: %d %s", resp.StatusCode, body)
+	}
+	var logged []any
+	for _, line := range s.lines(t) {
+		if line["outcome"] == "limited" {
+			logged = append(logged, line["limited_by"])
+		}
+	}
+	if diff := cmp.Diff([]any{"network"}, logged); diff != "" {
+		t.Errorf("what limited the refusals in the log (-want +got):\n%s", diff)
+	}
+}
+
+// hangingStore answers nothing.
+type hangingStore struct{}
+
+func (hangingStore) Grant(ctx context.Context, _ ratelimit.Bucket, _ ratelimit.Ask) (ratelimit.Grant, error) {
+	<-ctx.Done()
+	return ratelimit.Grant{}, ctx.Err()
+}
+
+func TestTheRequestsTimeRunsOutInTheLimiter(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(o *httpapi.Options) {
+		o.Timeout = 20 * time.Millisecond
+		o.Limiter = ratelimit.New(ratelimit.Options{
+			Limit: 2, Ceiling: 16, Store: hangingStore{}, StoreTimeout: time.Second, Log: o.Log, Now: time.Now,
+		})
+	})
+	resp, body := s.post(t)
+	if resp.StatusCode != 503 || !strings.Contains(body, `"code":"limiter_unavailable"`) {
+		t.Errorf("%d %s, want 503 limiter_unavailable", resp.StatusCode, body)
 	}
 }
 
@@ -312,7 +367,6 @@ func TestLimiterFaults(t *testing.T) {
 	}{
 		{"store down", fmt.Errorf("%w: no database", ratelimit.ErrUnavailable), 503, "limiter_unavailable"},
 		{"memory full", ratelimit.ErrFull, 503, "limiter_unavailable"},
-		{"out of time", context.DeadlineExceeded, 504, "upstream_timeout"},
 		{"a bug", fmt.Errorf("unheard of"), 500, "internal"},
 	}
 	for _, tt := range tests {

@@ -13,8 +13,11 @@ type Decision struct {
 	// Reset is the time until the bucket ends, rounded up to whole seconds:
 	// from 1 s to 60 s, so that whoever waits for it never comes too early.
 	Reset time.Duration
-	// First marks the first refusal of a bucket on this instance: the one that
-	// is worth a line in the log.
+	// Network says that the address was refused for its network, which has used
+	// its share of this instance's ceiling.
+	Network bool
+	// First marks the first refusal of a bucket, or of a network in this minute,
+	// on this instance: the one that is worth a line in the log.
 	First bool
 }
 

@@ -376,6 +376,9 @@ func (e *outageError) Unwrap() error { return e.cause }
 
 func (f *Firestore) outage(c *call, err error) error {
 	cause := cmp.Or(c.failure, err)
+	if isDeadline(cause) {
+		cause = context.DeadlineExceeded // Also where gRPC has its own error for it.
+	}
 	message, isAnswer := f.advice(cause)
 	if isAnswer {
 		message += " (" + reply(cause) + ")"

@@ -17,6 +17,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/bits"
 	"net"
 	"net/netip"
@@ -80,7 +81,7 @@ func openFirestore(t *testing.T, address, project string, change ...func(*rateli
 func TestFirestore(t *testing.T) {
 	t.Parallel()
 	address := testfirestore.Address(t)
-	testStore(t, func(t *testing.T) ratelimit.Store {
+	testStore(t, func(t *testing.T, _ func() time.Time) ratelimit.Store {
 		t.Helper()
 		return openFirestore(t, address, testfirestore.Project())
 	})
@@ -328,6 +329,68 @@ func TestFirestoreRefusesAForeignDocument(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, g, err)
 		}
 	}
+}
+
+// lockBuckets returns n buckets whose documents, which do not exist, are locked
+// by another client's transaction until the test ends.
+func lockBuckets(t *testing.T, address, project string, n int) []string {
+	t.Helper()
+	// A bucket has the same ID in every project.
+	elsewhere := testfirestore.Project()
+	s := openFirestore(t, address, elsewhere)
+	var addrs []string
+	for i := range n {
+		addrs = append(addrs, fmt.Sprintf("192.0.2.%d", i))
+		grant(t, s, bucketOf(addrs[i]), ratelimit.Ask{N: 1, Limit: 5})
+	}
+	var names []string
+	for _, d := range documents(t, address, elsewhere) {
+		names = append(names, strings.Replace(d.GetName(), elsewhere, project, 1))
+	}
+	client, ctx := rawFirestore(t, address)
+	database := "projects/" + project + "/databases/(default)"
+	tx, err := client.BeginTransaction(ctx, &firestorepb.BeginTransactionRequest{Database: database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := client.BatchGetDocuments(ctx, &firestorepb.BatchGetDocumentsRequest{
+		Database: database, Documents: names,
+		ConsistencySelector: &firestorepb.BatchGetDocumentsRequest_Transaction{Transaction: tx.GetTransaction()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range names {
+		if _, err := read.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return addrs
+}
+
+// Each of twenty instances, in its first call, meets a bucket that is locked for
+// longer than it waits, while the machine is busy. To count alone would pass the
+// limit.
+func TestBreaker_LockedInFirestore(t *testing.T) {
+	t.Parallel()
+	address, project := testfirestore.Address(t), testfirestore.Project()
+	addrs := lockBuckets(t, address, project, 20)
+	var instances sync.WaitGroup
+	for _, addr := range addrs {
+		store := openFirestore(t, address, project)
+		var log strings.Builder
+		l := limiter(func(o *ratelimit.Options) {
+			o.Store, o.StoreTimeout = store, 1500*time.Millisecond
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		instances.Go(func() {
+			d, err := l.Take(t.Context(), netip.MustParseAddr(addr))
+			if err != nil || d.Granted || log.String() != "" {
+				t.Errorf("%s: %+v, %v, want a refusal; the log has %q", addr, d, err, log.String())
+			}
+		})
+	}
+	instances.Wait()
 }
 
 // lose lets the nth Commit happen and then loses its answer, as a connection

@@ -85,21 +85,26 @@ type answer struct {
 
 // New returns a limiter that has granted nothing yet.
 func New(o Options) *Limiter {
-	l := &Limiter{Options: o, memory: NewMemory(), ceiling: ceiling{max: o.Ceiling}, queues: map[Bucket]*queue{}}
+	l := &Limiter{
+		Options: o,
+		memory:  NewMemory(o.Now),
+		ceiling: ceiling{max: o.Ceiling, clock: clock{now: o.Now}, networks: map[Key]share{}},
+		queues:  map[Bucket]*queue{},
+	}
 	if o.Store != nil {
-		l.store = &fallible{Store: o.Store, timeout: o.StoreTimeout, log: o.Log, now: o.Now}
+		l.store = &fallible{store: o.Store, timeout: o.StoreTimeout, log: o.Log, now: o.Now}
 	}
 	return l
 }
 
 // StoreFailed tells the limiter at the start that the store is out of order, so
 // that the first visitors do not have to find out.
-func (l *Limiter) StoreFailed(err error) { l.store.fail(0, err) }
+func (l *Limiter) StoreFailed(err error) { l.store.fail(era{}, err) }
 
-// Take asks for one grant for the address, which must be valid. It returns
-// [ErrUnavailable], [ErrFull], an [*OverCapacityError], or the context's error
-// if that ends first: the visitor then leaves the queue, and nobody else
-// notices.
+// Take asks for one grant for the address, which must be valid. It fails with
+// [ErrUnavailable], [ErrFull], an [*OverCapacityError], or context.Canceled. If
+// ctx ends first, the visitor leaves the queue, and nobody else notices; a
+// deadline that passes there is [ErrUnavailable].
 func (l *Limiter) Take(ctx context.Context, addr netip.Addr) (Decision, error) {
 	b := Bucket{Key: KeyOf(addr), Minute: MinuteOf(l.Now())}
 	if n, _ := l.memory.count(b); n >= l.Limit {
@@ -117,7 +122,10 @@ func (l *Limiter) Take(ctx context.Context, addr netip.Addr) (Decision, error) {
 		return a.decision, a.err
 	case <-ctx.Done():
 		l.leave(b, w)
-		return Decision{}, fmt.Errorf("waiting for the rate limit: %w", context.Cause(ctx))
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return Decision{}, fmt.Errorf("%w: no answer in the request's time", ErrUnavailable)
+		}
+		return Decision{}, fmt.Errorf("waiting for the rate limit: %w", ctx.Err())
 	}
 }
 
@@ -183,15 +191,15 @@ func (l *Limiter) next(b Bucket, q *queue) []*waiter {
 func (l *Limiter) answer(b Bucket, batch []*waiter) (contended bool) {
 	known, seen := l.memory.count(b)
 	want := max(0, min(len(batch), l.Limit-known))
-	got := l.ceiling.reserve(b.Minute, want)
+	r := l.ceiling.reserve(b.Key, want)
 	var g Grant
 	var err error
-	if got > 0 {
-		g, err = l.grant(b, Ask{N: got, Limit: l.Limit, Seen: seen})
-		l.ceiling.release(b.Minute, got-g.N)
+	if r.n > 0 {
+		g, err = l.grant(b, Ask{N: r.n, Limit: l.Limit, Seen: seen})
+		l.ceiling.release(r, r.n-g.N)
 	}
 	before := max(known, g.Before)
-	if got > 0 && err == nil {
+	if r.n > 0 && err == nil {
 		l.memory.raise(b, before+g.N)
 	}
 	for i, w := range batch {
@@ -200,8 +208,12 @@ func (l *Limiter) answer(b Bucket, batch []*waiter) (contended bool) {
 			w.answer <- answer{decision: decide(before+i, l.Limit, b.Minute, l.Now())}
 		case err != nil && !errors.Is(err, ErrContended):
 			w.answer <- answer{err: err}
-		case i < want && g.N == got:
-			w.answer <- answer{err: &OverCapacityError{RetryAfter: untilEnd(b.Minute, l.Now())}}
+		case i < want && g.N == r.n && r.networkFull:
+			d := l.refusal(b)
+			d.Network, d.First, r.first = true, r.first, false
+			w.answer <- answer{decision: d}
+		case i < want && g.N == r.n:
+			w.answer <- answer{err: overCapacity(untilEnd(b.Minute, l.Now()))}
 		default:
 			w.answer <- answer{decision: l.refuse(b)}
 		}
@@ -229,16 +241,18 @@ func (l *Limiter) grant(b Bucket, ask Ask) (Grant, error) {
 }
 
 func (l *Limiter) refuse(b Bucket) Decision {
-	d := decide(l.Limit, l.Limit, b.Minute, l.Now())
+	d := l.refusal(b)
 	d.First = l.memory.refuse(b)
 	return d
 }
+
+func (l *Limiter) refusal(b Bucket) Decision { return decide(l.Limit, l.Limit, b.Minute, l.Now()) }
 
 // logFull reports a full memory, once a minute.
 func (l *Limiter) logFull(minute Minute, err error) {
 	l.full.Lock()
 	defer l.full.Unlock()
-	if minute > l.full.logged {
+	if minute != l.full.logged {
 		l.full.logged = minute
 		l.Log.Error("an address was refused that could not be counted", "error", err)
 	}

@@ -155,7 +155,7 @@ func TestMinuteBoundary(t *testing.T) {
 func TestARequestThatComesLateDoesNotTurnTheMinuteBack(t *testing.T) {
 	t.Parallel()
 	now := noon
-	l := limiter(func(o *ratelimit.Options) { o.Limit, o.Ceiling, o.Now = 2, 3, func() time.Time { return now } })
+	l := limiter(func(o *ratelimit.Options) { o.Limit, o.Ceiling, o.Now = 2, 12, func() time.Time { return now } })
 	granted := func(at time.Duration, addr string) bool {
 		now = noon.Add(at)
 		d, err := l.Take(t.Context(), netip.MustParseAddr(addr))
@@ -165,7 +165,7 @@ func TestARequestThatComesLateDoesNotTurnTheMinuteBack(t *testing.T) {
 		granted(0, "192.0.2.1"), granted(time.Minute, "192.0.2.1"), granted(time.Minute, "192.0.2.1"),
 		granted(time.Minute-1, "192.0.2.1"), // Late: its bucket is the full one of the new minute.
 		granted(time.Minute, "192.0.2.1"),
-		granted(time.Minute-1, "192.0.2.2"), // Late, and the last of the ceiling.
+		granted(time.Minute-1, "192.0.2.2"), // Late, and the last of the network's share.
 		granted(time.Minute, "192.0.2.3"),
 	}
 	if diff := cmp.Diff([]bool{true, true, true, false, false, true, false}, got); diff != "" {
@@ -178,10 +178,12 @@ func TestAClockThatIsSetBack(t *testing.T) {
 	now := noon.Add(time.Hour)
 	l := limiter(func(o *ratelimit.Options) { o.Limit, o.Ceiling, o.Now = 1, 1, func() time.Time { return now } })
 	take(t, l, "192.0.2.1")
-	for minute := range 3 {
-		now = noon.Add(time.Duration(minute) * time.Minute)
-		if d := take(t, l, "192.0.2.1"); !d.Granted {
-			t.Errorf("minute %d: refused for what was counted in the future", minute)
+	for range 2 { // The second time it comes back to minutes that were counted.
+		for minute := range 3 {
+			now = noon.Add(time.Duration(minute) * time.Minute)
+			if d := take(t, l, fmt.Sprintf("192.0.2.%d", minute)); !d.Granted {
+				t.Errorf("minute %d: refused for what was counted before the clock was set back", minute)
+			}
 		}
 	}
 }
@@ -207,24 +209,160 @@ func TestNeverMoreThanTheLimitAtOnce(t *testing.T) {
 func TestCeiling(t *testing.T) {
 	t.Parallel()
 	now := noon.Add(20 * time.Second)
-	l := limiter(func(o *ratelimit.Options) { o.Ceiling = 7; o.Now = func() time.Time { return now } })
-	for i := range 5 {
-		take(t, l, "192.0.2.1")
-		if i < 2 {
-			take(t, l, "192.0.2.2")
+	l := limiter(func(o *ratelimit.Options) { o.Ceiling = 20; o.Now = func() time.Time { return now } })
+	for range 5 {
+		for _, addr := range []string{"192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1"} {
+			if d := take(t, l, addr); !d.Granted {
+				t.Fatalf("%s: refused under the ceiling", addr)
+			}
 		}
 	}
-	_, err := l.Take(t.Context(), netip.MustParseAddr("192.0.2.3"))
+	_, err := l.Take(t.Context(), netip.MustParseAddr("2001:db8:1::1"))
 	var over *ratelimit.OverCapacityError
-	if !errors.As(err, &over) || over.RetryAfter != 40*time.Second {
-		t.Errorf("Take over the ceiling: %v, want an OverCapacityError with 40s", err)
+	if !errors.As(err, &over) {
+		t.Errorf("Take over the ceiling: %v, want an OverCapacityError", err)
 	}
-	if d := take(t, l, "192.0.2.1"); d.Granted || d.Reset != 40*time.Second {
+	if d := take(t, l, "192.0.2.1"); d.Granted || d.Network || d.Reset != 40*time.Second {
 		t.Errorf("an address over its own limit got %+v, want a refusal of its own", d)
 	}
 	now = noon.Add(time.Minute)
-	if d := take(t, l, "192.0.2.3"); !d.Granted {
+	if d := take(t, l, "2001:db8:1::1"); !d.Granted {
 		t.Error("the ceiling outlived its minute")
+	}
+}
+
+// What was set aside in one minute is not given back in the next, which would
+// then have more to give.
+func TestCeiling_LateRelease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		held := make(chan struct{})
+		l := limiter(func(o *ratelimit.Options) {
+			o.Ceiling, o.Now, o.StoreTimeout = 4, time.Now, time.Hour
+			o.Store = store(func(_ context.Context, b ratelimit.Bucket, _ ratelimit.Ask) (ratelimit.Grant, error) {
+				if b.Key == ratelimit.KeyOf(nth(0)) {
+					<-held
+					return ratelimit.Grant{}, ratelimit.ErrContended
+				}
+				return ratelimit.Grant{N: 1}, nil
+			})
+		})
+		go l.Take(t.Context(), nth(0))
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		granted := 0
+		for n := range uint32(20) {
+			if n == 1 {
+				close(held)
+				synctest.Wait()
+			}
+			if d, err := l.Take(t.Context(), nth((n+1)<<16)); err == nil && d.Granted {
+				granted++
+			}
+		}
+		if granted != 4 {
+			t.Errorf("%d granted, want 4", granted)
+		}
+	})
+}
+
+func TestCeiling_RetryAfterIsSpread(t *testing.T) {
+	t.Parallel()
+	l := limiter(func(o *ratelimit.Options) { o.Ceiling, o.Now = 1, fixed(noon.Add(20*time.Second)) })
+	take(t, l, "192.0.2.1")
+	told := map[time.Duration]int{}
+	for n := range uint32(1000) {
+		_, err := l.Take(t.Context(), nth(n<<16))
+		var over *ratelimit.OverCapacityError
+		if !errors.As(err, &over) {
+			t.Fatalf("Take over the ceiling: %v", err)
+		}
+		told[over.RetryAfter]++
+	}
+	for after, n := range told {
+		if after < 40*time.Second || after > 50*time.Second || after != after.Truncate(time.Second) || n > 200 {
+			t.Errorf("%d of 1000 were told to retry after %s, want them spread over 40s to 50s", n, after)
+		}
+	}
+}
+
+func TestCeiling_NetworkShare(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		nth  func(n int) string // Addresses of the network.
+		// neighbour is outside the network, stranger of the other family.
+		neighbour, stranger string
+	}{
+		{"the /64s of a /56", func(n int) string { return fmt.Sprintf("2001:db8:1:%x::1", n) }, "2001:db8:2::1", "192.0.2.1"},
+		{"the ends of a /48", func(n int) string { return fmt.Sprintf("2001:db8:1:%x::1", n*0xffff/119) }, "2001:db8:0:ffff::1", "192.0.2.1"},
+		{"a /24", func(n int) string { return fmt.Sprintf("192.0.2.%d", n) }, "192.0.3.0", "2001:db8::1"},
+		{"a /24 as IPv4-in-IPv6", func(n int) string { return fmt.Sprintf("::ffff:192.0.2.%d", n) }, "192.0.1.255", "2001:db8::1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			now, asked := noon.Add(20*time.Second), 0
+			l := limiter(func(o *ratelimit.Options) {
+				memory := ratelimit.NewMemory(func() time.Time { return now })
+				o.Ceiling, o.Now = 40, func() time.Time { return now }
+				o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+					asked++
+					return memory.Grant(ctx, b, ask)
+				})
+			})
+			attack := func() (granted, first int) {
+				for n := range 120 {
+					d := take(t, l, tt.nth(n))
+					switch {
+					case d.Granted:
+						granted++
+					case !d.Network || d.Remaining != 0 || d.Reset != untilNextMinute(now):
+						t.Fatalf("address %d got %+v, want a refusal of its network until the minute ends", n, d)
+					case d.First:
+						first++
+					}
+				}
+				return granted, first
+			}
+			granted, first := attack()
+			if granted != 10 || first != 1 || asked != 10 {
+				t.Errorf("%d granted, %d first refusals, %d calls of the store, want 10, 1 and 10", granted, first, asked)
+			}
+			for _, addr := range []string{tt.neighbour, tt.stranger} {
+				for range 5 {
+					if d := take(t, l, addr); !d.Granted {
+						t.Errorf("%s was refused: %+v", addr, d)
+					}
+				}
+			}
+			now = noon.Add(time.Minute)
+			if granted, _ := attack(); granted != 10 {
+				t.Errorf("%d granted in the next minute, want 10", granted)
+			}
+		})
+	}
+}
+
+func untilNextMinute(t time.Time) time.Duration {
+	return t.Truncate(time.Minute).Add(time.Minute).Sub(t)
+}
+
+func TestCeiling_NetworkShareAtOnce(t *testing.T) {
+	t.Parallel()
+	l := limiter(func(o *ratelimit.Options) { o.Ceiling = 40 })
+	var granted atomic.Int64
+	var wg sync.WaitGroup
+	for n := range 1000 {
+		wg.Go(func() {
+			if take(t, l, fmt.Sprintf("2001:db8:1:%x::1", n)).Granted {
+				granted.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if granted.Load() != 10 {
+		t.Errorf("%d of one network were granted, want 10", granted.Load())
 	}
 }
 
@@ -232,7 +370,7 @@ func TestRefusalsOfTheStoreDoNotUseUpTheCeiling(t *testing.T) {
 	t.Parallel()
 	full := true
 	l := limiter(func(o *ratelimit.Options) {
-		o.Ceiling = 1
+		o.Ceiling = 1 // Of which a network's share is 1, too.
 		o.Store = store(func(_ context.Context, _ ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
 			if full {
 				return ratelimit.Grant{Before: ask.Limit}, nil // Other instances were faster.
@@ -246,8 +384,8 @@ func TestRefusalsOfTheStoreDoNotUseUpTheCeiling(t *testing.T) {
 		}
 	}
 	full = false
-	if d := take(t, l, "192.0.2.1"); !d.Granted {
-		t.Error("refused although the ceiling was not reached")
+	if d := take(t, l, nth(3).String()); !d.Granted {
+		t.Error("refused although neither the ceiling nor the network's share was used")
 	}
 }
 
@@ -263,7 +401,7 @@ func TestGateCombinesABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const burst = 1000
 		var asks []ratelimit.Ask
-		memory, held := ratelimit.NewMemory(), make(chan struct{})
+		memory, held := ratelimit.NewMemory(fixed(noon)), make(chan struct{})
 		l := limiter(func(o *ratelimit.Options) {
 			o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
 				asks = append(asks, ask)
@@ -303,7 +441,7 @@ func TestGateCombinesABurst(t *testing.T) {
 func TestWhoeverLeavesHarmsNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		memory, held := ratelimit.NewMemory(), make(chan struct{})
+		memory, held := ratelimit.NewMemory(fixed(noon)), make(chan struct{})
 		var asked []int
 		l := limiter(func(o *ratelimit.Options) {
 			o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
@@ -361,7 +499,10 @@ func TestContentionRefusesTheWholeQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		l := limiter(func(o *ratelimit.Options) {
-			o.Store = store(func(ctx context.Context, _ ratelimit.Bucket, _ ratelimit.Ask) (ratelimit.Grant, error) {
+			o.Store = store(func(ctx context.Context, b ratelimit.Bucket, _ ratelimit.Ask) (ratelimit.Grant, error) {
+				if b.Key != ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1")) {
+					return ratelimit.Grant{N: 1}, nil // A probe.
+				}
 				calls++
 				<-ctx.Done()
 				return ratelimit.Grant{}, ratelimit.ErrContended
@@ -389,17 +530,20 @@ func TestContentionRefusesTheWholeQueue(t *testing.T) {
 type outage struct {
 	*ratelimit.Limiter
 
+	mu     sync.Mutex
 	down   error
 	hang   bool
-	slow   ratelimit.Key // Whoever this is gets held's answers.
+	locked ratelimit.Key // Calls for it are not answered.
+	slow   ratelimit.Key // Calls for it get held's answers.
 	held   chan error
+	probes int
 	memory *ratelimit.Memory
 	log    strings.Builder
 	start  time.Time
 }
 
 func newOutage(deny bool) *outage {
-	o := &outage{memory: ratelimit.NewMemory(), start: time.Now()}
+	o := &outage{memory: ratelimit.NewMemory(time.Now), start: time.Now()}
 	o.Limiter = limiter(func(opt *ratelimit.Options) {
 		opt.Deny = deny
 		opt.Now = time.Now // synctest's.
@@ -410,20 +554,36 @@ func newOutage(deny bool) *outage {
 			return a
 		}}))
 		opt.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+			if b.Key>>48 == 0xfffe {
+				o.probes++
+			}
 			if b.Key == o.slow {
 				return ratelimit.Grant{}, <-o.held
 			}
-			if o.hang {
+			if o.hang || b.Key == o.locked {
 				<-ctx.Done()
 				return ratelimit.Grant{}, ctx.Err()
 			}
-			if o.down != nil {
-				return ratelimit.Grant{}, o.down
+			if err := o.failure(); err != nil {
+				return ratelimit.Grant{}, err
 			}
 			return o.memory.Grant(ctx, b, ask)
 		})
 	})
 	return o
+}
+
+// fails has calls fail with err from now on, or be answered again.
+func (o *outage) fails(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.down = err
+}
+
+func (o *outage) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.down
 }
 
 func (o *outage) granted(t *testing.T, n int) (granted int) {
@@ -441,9 +601,9 @@ func TestOutageLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(false)
 		before := o.granted(t, 3)
-		o.down = errors.New("connection refused")
+		o.fails(errors.New("connection refused"))
 		during := o.granted(t, 1)
-		o.down = nil
+		o.fails(nil)
 		time.Sleep(2 * time.Second) // Until a probe is due.
 		o.granted(t, 0)
 		probing := o.granted(t, 1) // Served from memory; the probe runs beside it.
@@ -466,9 +626,9 @@ func TestTheLimitHoldsOverTheEndOfAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(false)
-		o.down = errors.New("connection refused")
+		o.fails(errors.New("connection refused"))
 		total := o.granted(t, 2)
-		o.down = nil
+		o.fails(nil)
 		time.Sleep(2 * time.Second)
 		total += o.granted(t, 1)
 		synctest.Wait() // The probe has found the store well.
@@ -483,11 +643,11 @@ func TestOutageDeny(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(true)
 		o.granted(t, 3)
-		o.down = errors.New("connection refused")
+		o.fails(errors.New("connection refused"))
 		if _, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1")); !errors.Is(err, ratelimit.ErrUnavailable) {
 			t.Errorf("Take = %v, want ErrUnavailable", err)
 		}
-		o.down = nil
+		o.fails(nil)
 		time.Sleep(2 * time.Second)
 		o.granted(t, 1)
 		synctest.Wait()
@@ -528,9 +688,9 @@ func TestAFailureFromBeforeTheOutageEndedIsOldNews(t *testing.T) {
 		o.slow, o.held = ratelimit.KeyOf(slow), make(chan error)
 		go o.Take(t.Context(), slow)
 		synctest.Wait() // Its call is under way.
-		o.down = errors.New("connection refused")
+		o.fails(errors.New("connection refused"))
 		o.granted(t, 1)
-		o.down = nil
+		o.fails(nil)
 		time.Sleep(2 * time.Second)
 		o.granted(t, 1)
 		synctest.Wait() // The probe has found the store well.
@@ -540,6 +700,143 @@ func TestAFailureFromBeforeTheOutageEndedIsOldNews(t *testing.T) {
 			t.Errorf("%d failures in the log, want 1:\n%s", n, o.log.String())
 		}
 	})
+}
+
+// An instance that has asked the store nothing yet meets a bucket that another
+// one keeps locked.
+func TestBreaker_LockedBucketIsNotAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, deny := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			o := newOutage(deny)
+			o.locked = ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1"))
+			d, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1"))
+			synctest.Wait()
+			if err != nil || d.Granted || time.Since(o.start) != ratelimit.StoreTimeout {
+				t.Errorf("deny=%v: %+v, %v after %s, want a refusal after %s", deny, d, err, time.Since(o.start), ratelimit.StoreTimeout)
+			}
+			if o.log.String() != "" {
+				t.Errorf("deny=%v: the log has %s", deny, o.log.String())
+			}
+			if o.probes != 1 {
+				t.Errorf("deny=%v: %d probes, want 1", deny, o.probes)
+			}
+		})
+	}
+}
+
+func TestBreaker_SlowCallsShareAProbe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(false)
+		o.hang = true
+		for n := range uint32(100) {
+			go o.Take(t.Context(), nth(n))
+		}
+		time.Sleep(2 * ratelimit.StoreTimeout)
+		synctest.Wait()
+		if o.probes != 1 {
+			t.Errorf("%d probes for 100 calls that hang, want 1", o.probes)
+		}
+		if n := strings.Count(o.log.String(), "failed"); n != 1 {
+			t.Errorf("%d failures in the log, want 1:\n%s", n, o.log.String())
+		}
+	})
+}
+
+func TestTake_DeadlineInTheQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(false)
+		o.hang = true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := o.Take(ctx, netip.MustParseAddr("192.0.2.1"))
+		if !errors.Is(err, ratelimit.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Take = %v, want ErrUnavailable", err)
+		}
+		time.Sleep(2 * ratelimit.StoreTimeout) // The call and its probe end.
+	})
+}
+
+// late is a limiter of 5 whose first call of the store, at noon, is answered when
+// the test says so, with a clock that the test sets.
+type late struct {
+	*ratelimit.Limiter
+
+	now    atomic.Pointer[time.Time]
+	first  chan struct{} // Closed when the first visitor has been answered.
+	answer chan error    // Ends the first call: as the store would have it if nil.
+}
+
+func newLate(t *testing.T) *late {
+	t.Helper()
+	l := &late{first: make(chan struct{}), answer: make(chan error)}
+	l.set(noon)
+	clock := func() time.Time { return *l.now.Load() }
+	memory, calls := ratelimit.NewMemory(clock), 0
+	l.Limiter = limiter(func(o *ratelimit.Options) {
+		o.Now, o.StoreTimeout = clock, time.Hour
+		o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+			if calls++; calls == 1 {
+				return ratelimit.Grant{Before: 4, N: 1}, <-l.answer
+			}
+			return memory.Grant(ctx, b, ask)
+		})
+	})
+	go func() {
+		defer close(l.first)
+		l.Take(t.Context(), netip.MustParseAddr("192.0.2.1"))
+	}()
+	synctest.Wait()
+	return l
+}
+
+func (l *late) set(t time.Time) { l.now.Store(&t) }
+
+// granted asks n times and returns how often it was granted.
+func (l *late) granted(t *testing.T, n int) (granted int) {
+	t.Helper()
+	for range n {
+		if take(t, l.Limiter, "192.0.2.1").Granted {
+			granted++
+		}
+	}
+	return granted
+}
+
+func TestTake_LateAnswerOfAnEarlierMinute(t *testing.T) {
+	t.Parallel()
+	for _, held := range []time.Duration{time.Minute, 2 * time.Minute, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLate(t)
+			l.set(noon.Add(held))
+			before := l.granted(t, 1)
+			l.answer <- nil // The bucket of noon is full now.
+			<-l.first
+			if got := before + l.granted(t, 9); got != 5 {
+				t.Errorf("%d granted in a minute whose predecessor was full, %s later, want 5", got, held)
+			}
+		})
+	}
+}
+
+// The instance was frozen while the store was asked, and the failure comes when
+// other requests have been counted in a later minute.
+func TestTake_LateFallbackOfAnEarlierMinute(t *testing.T) {
+	t.Parallel()
+	for _, held := range []time.Duration{time.Minute, 2 * time.Minute, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLate(t)
+			l.set(noon.Add(held))
+			before := l.granted(t, 5)
+			l.answer <- errors.New("connection reset")
+			<-l.first
+			if got := before + l.granted(t, 5); got != 5 {
+				t.Errorf("%d granted after a fallback that came %s late, want 5", got, held)
+			}
+		})
+	}
 }
 
 func TestStoreFailedAtStart(t *testing.T) {
@@ -565,7 +862,7 @@ func nth(n uint32) netip.Addr {
 //nolint:paralleltest // It measures the heap, which other tests use.
 func TestMemoryIsBoundedAndExactBeyondItsBound(t *testing.T) {
 	empty := heap()
-	m, one := ratelimit.NewMemory(), ratelimit.Ask{N: 1, Limit: 1}
+	m, one := ratelimit.NewMemory(fixed(noon)), ratelimit.Ask{N: 1, Limit: 1}
 	if unused := heap(); unused > empty+1<<20 {
 		t.Errorf("a store that counts nobody takes %d bytes", unused-empty)
 	}

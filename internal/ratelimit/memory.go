@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"sync"
+	"time"
 )
 
 // Capacity is how many addresses a [Memory] counts in one minute.
@@ -31,19 +32,22 @@ var ErrFull = errors.New("memory store is full: it counts 1048576 addresses a mi
 // Nothing in it is ever deleted. An entry belongs to the minute it names, and
 // in a later minute it reads as free; within a minute entries are only added,
 // so a walk for a key may stop at the first free one.
+//
+// It counts in the minute of its own clock. A request whose bucket is of another
+// minute has been held up on its way, and counts in the minute that it comes in.
 type Memory struct {
 	seed maphash.Seed // Random, so that nobody can choose addresses that collide.
 
 	mu    sync.Mutex
-	turn  Minute // One more than the minute being counted.
-	used  int    // Entries of this minute.
+	clock clock
+	used  int // Entries of this minute.
 	table []entry
 }
 
 // entry is one bucket of the table.
 type entry struct {
 	key Key
-	// turn is the minute's, as [Memory.turn]: 0 is an entry never used.
+	// turn is one more than the minute: 0 is an entry never used.
 	turn Minute
 	// count is what the bucket is known to hold; refused, on top of it, says
 	// that this instance has refused somebody.
@@ -54,16 +58,17 @@ const refused = 1 << 31
 
 func (e *entry) granted() int { return int(e.count &^ refused) }
 
-// NewMemory returns an empty store.
-func NewMemory() *Memory {
-	return &Memory{seed: maphash.MakeSeed(), table: make([]entry, firstSlots)}
+// NewMemory returns an empty store that tells the time by now.
+func NewMemory(now func() time.Time) *Memory {
+	return &Memory{seed: maphash.MakeSeed(), clock: clock{now: now}, table: make([]entry, firstSlots)}
 }
 
 // Grant implements [Store]. It fails with [ErrFull] alone.
 func (m *Memory) Grant(_ context.Context, b Bucket, ask Ask) (Grant, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := m.find(b)
+	m.begin()
+	e := m.find(b.Key)
 	if e == nil {
 		return Grant{}, ErrFull
 	}
@@ -77,23 +82,24 @@ func (m *Memory) Grant(_ context.Context, b Bucket, ask Ask) (Grant, error) {
 func (m *Memory) count(b Bucket) (n int, seen bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begin(b.Minute)
+	m.begin()
 	e := &m.table[m.index(b.Key)]
-	if e.turn != m.turn {
+	if e.turn != m.turn() {
 		return 0, false
 	}
 	return e.granted(), true
 }
 
 // raise notes that the bucket holds at least n. A full table forgets it, and
-// so does one that is already counting a later minute.
+// so does one that is counting another minute by now.
 func (m *Memory) raise(b Bucket, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if b.Minute+1 < m.turn {
+	m.begin()
+	if b.Minute != m.clock.minute {
 		return
 	}
-	if e := m.find(b); e != nil && n > e.granted() {
+	if e := m.find(b.Key); e != nil && n > e.granted() {
 		e.count = e.count&refused | uint32(n) //nolint:gosec // At most Limit, which is at most a million.
 	}
 }
@@ -103,7 +109,8 @@ func (m *Memory) raise(b Bucket, n int) {
 func (m *Memory) refuse(b Bucket) (first bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := m.find(b)
+	m.begin()
+	e := m.find(b.Key)
 	if e == nil || e.count&refused != 0 {
 		return false
 	}
@@ -111,12 +118,14 @@ func (m *Memory) refuse(b Bucket) (first bool) {
 	return true
 }
 
-// find returns the bucket's entry, a new one if need be, or nil if there is no
-// room for one.
-func (m *Memory) find(b Bucket) *entry {
-	m.begin(b.Minute)
-	e := &m.table[m.index(b.Key)]
-	if e.turn == m.turn {
+// turn is what marks this minute's entries.
+func (m *Memory) turn() Minute { return m.clock.minute + 1 }
+
+// find returns the key's entry in this minute, a new one if need be, or nil if
+// there is no room for one.
+func (m *Memory) find(key Key) *entry {
+	e := &m.table[m.index(key)]
+	if e.turn == m.turn() {
 		return e
 	}
 	if m.used == Capacity {
@@ -124,10 +133,10 @@ func (m *Memory) find(b Bucket) *entry {
 	}
 	if m.used == len(m.table)/4*3 && len(m.table) < slots {
 		m.grow()
-		e = &m.table[m.index(b.Key)]
+		e = &m.table[m.index(key)]
 	}
 	m.used++
-	*e = entry{key: b.Key, turn: m.turn}
+	*e = entry{key: key, turn: m.turn()}
 	return e
 }
 
@@ -137,36 +146,30 @@ func (m *Memory) grow() {
 	old := m.table
 	m.table = make([]entry, min(2*len(old), slots))
 	for _, e := range old {
-		if e.turn == m.turn {
+		if e.turn == m.turn() {
 			m.table[m.index(e.key)] = e
 		}
 	}
 }
 
-// begin turns to a new minute. A request that read the clock just before
-// another one turned it is counted in the new one: going back would count the
-// same minute twice. Where the clock itself was set back, the count begins anew.
-func (m *Memory) begin(minute Minute) {
-	turn := minute + 1
-	if setBack(turn, m.turn) {
-		clear(m.table) // Entries of that minute may be left: they would not be in used.
-		m.turn = 0
+// begin turns to the minute of the clock. Where that was set back, entries of
+// the minute it shows may be left, which are not in used: all are forgotten.
+func (m *Memory) begin() {
+	turned, back := m.clock.turn()
+	if turned {
+		m.used = 0
 	}
-	if turn > m.turn {
-		m.turn, m.used = turn, 0
+	if back {
+		clear(m.table)
 	}
 }
-
-// setBack tells a clock that was set back from a request that comes late: no
-// request is on its way for more than a minute.
-func setBack(minute, current Minute) bool { return minute+1 < current }
 
 // index returns where the key's entry of this minute is, or the free place
 // where it belongs.
 func (m *Memory) index(key Key) int {
 	n := uint64(len(m.table))
 	i, _ := bits.Mul64(maphash.Comparable(m.seed, key), n)
-	for m.table[i].turn == m.turn && m.table[i].key != key {
+	for m.table[i].turn == m.turn() && m.table[i].key != key {
 		if i++; i == n {
 			i = 0
 		}

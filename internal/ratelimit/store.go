@@ -31,6 +31,15 @@ func KeyOf(addr netip.Addr) Key {
 	return Key(binary.BigEndian.Uint64(b[:8]))
 }
 
+// network returns the key's network: of an IPv4 address the /24, of an IPv6
+// address the /48, which is what one customer of a provider commonly has.
+func (k Key) network() Key {
+	if k&ipv4 == ipv4 {
+		return k &^ 0xff
+	}
+	return k &^ 0xffff
+}
+
 // Minute is a wall-clock minute, counted from the Unix epoch.
 type Minute uint32
 
@@ -76,7 +85,9 @@ var ErrContended = errors.New("bucket is contended by other instances")
 // have counted what the caller then must not grant: a lost answer costs the
 // visitor a grant, never Docent its limit.
 //
-// An error that is not [ErrContended] means that the store is out of order.
+// An error that is not [ErrContended] means that the store is down, unless it
+// wraps context.DeadlineExceeded, as it MUST where the store gave no answer in
+// time: then it is down only if it does not answer others either.
 type Store interface {
 	Grant(ctx context.Context, b Bucket, ask Ask) (Grant, error)
 }

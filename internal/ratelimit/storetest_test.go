@@ -27,8 +27,9 @@ func grant(t *testing.T, s ratelimit.Store, b ratelimit.Bucket, ask ratelimit.As
 	return g
 }
 
-// testStore is what every store must do. store returns an empty one.
-func testStore(t *testing.T, store func(t *testing.T) ratelimit.Store) {
+// testStore is what every store must do. store returns an empty one, which tells
+// the time by now if it tells it at all.
+func testStore(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.Store) {
 	t.Helper()
 	type step struct {
 		ask  ratelimit.Ask
@@ -71,7 +72,7 @@ func testStore(t *testing.T, store func(t *testing.T) ratelimit.Store) {
 	for _, test := range sequences {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, b := store(t), bucketOf("192.0.2.1")
+			s, b := store(t, fixed(noon)), bucketOf("192.0.2.1")
 			for i, step := range test.steps {
 				if diff := cmp.Diff(step.want, grant(t, s, b, step.ask)); diff != "" {
 					t.Fatalf("step %d, %+v (-want +got):\n%s", i, step.ask, diff)
@@ -82,13 +83,15 @@ func testStore(t *testing.T, store func(t *testing.T) ratelimit.Store) {
 
 	t.Run("keys and minutes are independent", func(t *testing.T) {
 		t.Parallel()
-		s, full := store(t), bucketOf("192.0.2.1")
+		now := noon
+		s, full := store(t, func() time.Time { return now }), bucketOf("192.0.2.1")
 		grant(t, s, full, ratelimit.Ask{N: 5, Limit: 5})
 		for _, b := range []ratelimit.Bucket{
 			bucketOf("192.0.2.2"),
 			bucketOf("2001:db8::1"),
 			{Key: full.Key, Minute: full.Minute + 1},
 		} {
+			now = b.Minute.End().Add(-time.Second)
 			want := ratelimit.Grant{Before: 0, N: 5}
 			if diff := cmp.Diff(want, grant(t, s, b, ratelimit.Ask{N: 6, Limit: 5})); diff != "" {
 				t.Errorf("%+v (-want +got):\n%s", b, diff)
@@ -98,7 +101,7 @@ func testStore(t *testing.T, store func(t *testing.T) ratelimit.Store) {
 
 	t.Run("asked at once, exactly the limit", func(t *testing.T) {
 		t.Parallel()
-		s := store(t)
+		s := store(t, fixed(noon))
 		if n := grantedAtOnce(t, bucketOf("192.0.2.1"), 5, s, s, s); n != 5 {
 			t.Errorf("granted %d of 5", n)
 		}
@@ -139,5 +142,5 @@ func grantedAtOnce(t *testing.T, b ratelimit.Bucket, limit int, stores ...rateli
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	testStore(t, func(*testing.T) ratelimit.Store { return ratelimit.NewMemory() })
+	testStore(t, func(_ *testing.T, now func() time.Time) ratelimit.Store { return ratelimit.NewMemory(now) })
 }

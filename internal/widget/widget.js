@@ -103,7 +103,7 @@
     script_blocked: "The chat could not be loaded. A network or a browser extension may be blocking it.",
     frame_blocked: "The chat does not answer. A network or a browser extension may be blocking it.",
     unreachable: "The assistant cannot be reached from here.",
-    rate_limited: "You have started many chats in a short time. The next one can start in a moment.",
+    rate_limited: "Too many chats from your network in a short time. The next one can start in a moment.",
     assistant_unavailable: "The assistant is not available at the moment.",
     busy: "The assistant is very busy at the moment.",
     failed: "Something went wrong on our side.",
