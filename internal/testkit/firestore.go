@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"docent/internal/ratelimit"
@@ -36,14 +35,6 @@ const (
 	// between its choice and the emulator's start.
 	emulatorTries = 3
 )
-
-// emulatorGuard runs the emulator, and kills it with all its children when the
-// guard's standard input ends. The other end of that pipe is ours, so the
-// emulator never outlives this process, even where nothing can be cleaned up: a
-// panic, a test's timeout. It kills two process groups: its own, and the one that
-// gcloud makes for itself and Java soon after its start. It lets go of the
-// output, whose end therefore says that the emulator has ended.
-const emulatorGuard = `"$@" </dev/null & exec >/dev/null 2>&1; read -r _; kill -KILL "-$!"; kill -KILL 0`
 
 // FirestoreEmulator is a Firestore on this machine, empty when it starts. The
 // projects in it are isolated from each other.
@@ -103,17 +94,14 @@ func (e *FirestoreEmulator) Start(ctx context.Context) error {
 		return fmt.Errorf("starting the Firestore emulator: %w", err)
 	}
 
-	// Not bound to the context, which is about starting alone.
-	guard := exec.Command("sh", "-c", emulatorGuard, "sh", //nolint:gosec,noctx // Nothing of it comes from outside.
-		gcloud, "emulators", "firestore", "start", "--host-port="+e.address)
-	guard.Env = append(os.Environ(),
-		"CLOUDSDK_CORE_DISABLE_PROMPTS=0", // With prompts disabled it would install what is missing.
-		"CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=1",
-		"CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=1")
-	guard.Stdout, guard.Stderr = write, write
-	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // So that the guard kills no others.
-	alive, err := guard.StdinPipe()
+	// The context is about starting alone.
+	guard, alive, err := Guard(gcloud, "emulators", "firestore", "start", "--host-port="+e.address)
 	if err == nil {
+		guard.Env = append(os.Environ(),
+			"CLOUDSDK_CORE_DISABLE_PROMPTS=0", // With prompts disabled it would install what is missing.
+			"CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=1",
+			"CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=1")
+		guard.Stdout, guard.Stderr = write, write
 		err = guard.Start()
 	}
 	_ = write.Close() // The emulator has its own.
