@@ -260,6 +260,67 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
+// Behind a rewrite, Hosting appends the visitor's address to whatever the visitor
+// sent as X-Forwarded-For, and Cloud Run appends that of a Google front end.
+func TestForgedAddressBehindHosting(t *testing.T) {
+	t.Parallel()
+	// Each address may have one session.
+	d := start(t, "RATE_LIMIT_PER_MINUTE=1", "TRUSTED_PROXIES=127.0.0.0/8,firebase-hosting")
+	const frontEnd = "66.102.0.77"
+	// What a visitor could send to be another. OTHER is that other's address.
+	tests := []struct {
+		name   string
+		header string
+		values []string
+	}{
+		{"nothing", "", nil},
+		{"another address", "X-Forwarded-For", []string{"OTHER"}},
+		{"a front end's address", "X-Forwarded-For", []string{frontEnd}},
+		{"another address behind a front end", "X-Forwarded-For", []string{"OTHER, " + frontEnd}},
+		{"addresses of the proxies", "X-Forwarded-For", []string{"127.0.0.1, 127.0.0.1"}},
+		{"no address at all", "X-Forwarded-For", []string{"unknown, ,"}},
+		{"several headers", "X-Forwarded-For", []string{"203.0.113.7", "OTHER, " + frontEnd}},
+		{"X-Real-Ip", "X-Real-Ip", []string{"OTHER"}},
+		{"True-Client-Ip", "True-Client-Ip", []string{"OTHER"}},
+		{"Fastly-Client-Ip", "Fastly-Client-Ip", []string{"OTHER"}},
+		{"Cf-Connecting-Ip", "Cf-Connecting-Ip", []string{"OTHER"}},
+		{"X-Appengine-User-Ip", "X-Appengine-User-Ip", []string{"OTHER"}},
+		{"X-Envoy-External-Address", "X-Envoy-External-Address", []string{"OTHER"}},
+		{"Forwarded", "Forwarded", []string{"for=OTHER"}},
+		{"X-Forwarded-Host", "X-Forwarded-Host", []string{"docs.example.com"}},
+	}
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			// Again, with other addresses, where the minute's end came between.
+			for round := 0; ; round++ {
+				began := time.Now().Minute()
+				visitor, other := fmt.Sprintf("198.18.%d.%d", round, i), fmt.Sprintf("198.51.%d.%d", round, i)
+				// ask sends headers as the service sees them behind a rewrite.
+				ask := func(visitor, name string, values ...string) int {
+					t.Helper()
+					return d.ask(t, http.MethodPost, sessionPath, func(r *http.Request) {
+						r.Header.Del("X-Forwarded-For")
+						for _, v := range values {
+							r.Header.Add(name, strings.ReplaceAll(v, "OTHER", other))
+						}
+						hops := append(r.Header.Values("X-Forwarded-For"), visitor, frontEnd)
+						r.Header["X-Forwarded-For"] = []string{strings.Join(hops, ", ")}
+					}).StatusCode
+				}
+				got := []int{ask(visitor, ""), ask(visitor, tt.header, tt.values...), ask(other, "")}
+				if time.Now().Minute() != began {
+					continue
+				}
+				if diff := cmp.Diff([]int{200, 429, 200}, got); diff != "" {
+					t.Errorf("the visitor, the visitor again with forged headers, the other visitor (-want +got):\n%s", diff)
+				}
+				return
+			}
+		})
+	}
+}
+
 func TestAFrontEndThatIsNotTrustedIsNoticed(t *testing.T) {
 	t.Parallel()
 	d := start(t)
