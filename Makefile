@@ -22,8 +22,8 @@ test: deps ## All tests, with the race detector, in random order
 
 # What the tests use beside Go, where it can be installed: a C compiler for the
 # race detector, shellcheck, a browser, and by npm TypeScript's checker, the
-# browser's accessibility rules and the Astro example.
-deps: $(if $(shell command -v npm),internal/widget/node_modules/.package-lock.json examples/astro/dist/index.html)
+# browser's accessibility rules, Firebase Hosting's emulator and the Astro example.
+deps: $(if $(shell command -v npm),internal/widget/node_modules/.package-lock.json deploy/testdata/hosting/node_modules/.package-lock.json examples/astro/dist/index.html)
 	@if ! { command -v cc && command -v shellcheck && command -v chromium; } >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev shellcheck chromium; \
 	fi

@@ -1,77 +1,142 @@
 package deploy_test
 
 import (
+	"bufio"
 	"context"
-	"fmt"
-	"net"
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"docent/internal/testkit"
 )
 
-// frontEnd is an address of Google's front ends, as Cloud Run sees them behind
-// a rewrite.
-const frontEnd = "66.102.0.77"
+const (
+	// site is the example of a site on Firebase Hosting, tools what npm installs.
+	site  = "../examples/firebase-hosting/"
+	tools = "testdata/hosting/"
+	// frontEnd is an address of Google's front ends, as Cloud Run sees them behind
+	// a rewrite.
+	frontEnd = "66.102.0.77"
+)
 
-// hosting stands in front of a service as Firebase Hosting does: it lets one
-// cookie through, appends the visitor's address to whatever X-Forwarded-For came
-// in, Cloud Run appends Hosting's, and X-Forwarded-Host is the site's. It returns
-// its URL, and the cookies that it forwarded.
-func hosting(t *testing.T, service string) (site string, forwarded func() []string) {
+// google stands in for the APIs that the emulator asks: it gives out a token, and
+// knows where the service runs.
+func google(t *testing.T, service string) string {
 	t.Helper()
-	target, err := url.Parse(service)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := map[string]any{}
+		switch {
+		case r.URL.Path == "/oauth2/v3/token":
+			answer["access_token"], answer["expires_in"] = "token", 3600
+		case strings.HasSuffix(r.URL.Path, "/locations/us-central1/services/docent"):
+			answer["status"] = map[string]string{"url": service}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(answer)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// exampleSite copies the example to a new directory and adds to its firebase.json
+// what the emulator needs: the name of the site, and where to listen. It looks for
+// free ports itself.
+func exampleSite(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(site)); err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]map[string]any
+	if err := json.Unmarshal([]byte(read(t, site+"firebase.json")), &config); err != nil {
+		t.Fatal(err)
+	}
+	loopback := map[string]string{"host": "127.0.0.1"}
+	config["hosting"]["site"] = "my-site"
+	config["emulators"] = map[string]any{"hosting": loopback, "hub": loopback, "ui": map[string]bool{"enabled": false}}
+	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	var cookies []string
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Header.Del("Cookie")
-		for _, c := range r.In.CookiesNamed("__session") {
-			r.Out.AddCookie(c)
-		}
-		visitor, _, _ := net.SplitHostPort(r.In.RemoteAddr)
-		r.Out.Header["X-Forwarded-For"] = []string{strings.Join(append(r.In.Header.Values("X-Forwarded-For"), visitor, frontEnd), ", ")}
-		r.Out.Header.Set("X-Forwarded-Host", "my-site.web.app")
-		mu.Lock()
-		defer mu.Unlock()
-		cookies = append(cookies, r.Out.Header.Get("Cookie"))
-	}})
-	t.Cleanup(proxy.Close)
-	return proxy.URL, func() []string {
-		mu.Lock()
-		defer mu.Unlock()
-		return slices.Clone(cookies)
+	if err := os.WriteFile(dir+"/firebase.json", text, 0o644); err != nil {
+		t.Fatal(err)
 	}
+	return dir
 }
 
-// visitors returns one browser after the other, each at an address of its own:
-// all of 127.0.0.0/8 is this machine, and only the proxy's 127.0.0.1 is trusted.
-func visitors(t *testing.T, test byte) func() *http.Client {
+// serving matches what the emulator says of the address where it serves a site,
+// when it begins to.
+var serving = regexp.MustCompile(`hosting\[my-site\]: Local server: (http://127\.0\.0\.1:\d+)`)
+
+// hosting runs Firebase Hosting's own emulator with the example's site, in front
+// of a service, and returns its URL. It differs from Hosting: it adds no address to
+// X-Forwarded-For, and it forwards every cookie and a forged X-Forwarded-Host.
+func hosting(t *testing.T, service string) string {
 	t.Helper()
-	var n byte
-	return func() *http.Client {
-		n++
-		transport := &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 7, test, n)}}).DialContext}
-		t.Cleanup(transport.CloseIdleConnections)
-		return &http.Client{Transport: transport}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		orSkip(t, "Node is not installed")
 	}
+	read(t, tools+"package-lock.json") // For the test's cache, which does not see what is run.
+	program, err := filepath.Abs(tools + "node_modules/firebase-tools/lib/bin/firebase.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(program); err != nil {
+		orSkip(t, "Firebase's tools are not installed: `make deps` does that, with npm")
+	}
+	guard, alive, err := testkit.Guard(node, program, "emulators:start", "--only=hosting", "--project=docent-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, write := io.Pipe()
+	apis := google(t, service)
+	guard.Dir = exampleSite(t)
+	guard.Stdout, guard.Stderr = write, write
+	guard.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + guard.Dir, "TMPDIR=" + guard.Dir,
+		"CI=true", // It then looks for neither news nor updates of itself.
+		"FIREBASE_TOKEN=1//token", "FIREBASE_TOKEN_URL=" + apis, "CLOUD_RUN_API_URL=" + apis, "FIREBASE_HOSTING_API_URL=" + apis, "FIREBASE_API_URL=" + apis,
+	}
+	if err := guard.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		guard.Wait() // The guard kills itself, too.
+		write.Close()
+	}()
+	t.Cleanup(func() {
+		alive.Close()
+		<-ended
+	})
+	// A machine that is busy takes its time, but not this long.
+	slow := time.AfterFunc(time.Minute, func() { alive.Close() })
+	defer slow.Stop()
+	var said strings.Builder
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		if m := serving.FindStringSubmatch(lines.Text()); m != nil {
+			go io.Copy(io.Discard, output)
+			return m[1]
+		}
+	}
+	t.Fatalf("the emulator of Firebase Hosting does not serve:\n%s", &said)
+	return ""
 }
 
-// behindHosting runs Docent with a stand-in OpenAI behind it and Hosting before
-// it, both of whose hops it trusts.
-func behindHosting(t *testing.T) (site string, openai *testkit.OpenAI, forwarded func() []string) {
+// behindHosting runs Docent with a stand-in OpenAI behind it and Hosting in front
+// of it, and trusts both of Hosting's hops.
+func behindHosting(t *testing.T) (url string, openai *testkit.OpenAI) {
 	t.Helper()
 	openai = testkit.NewOpenAI(testKey, testWorkflow)
 	base, stop, err := openai.Listen()
@@ -85,143 +150,126 @@ func behindHosting(t *testing.T) (site string, openai *testkit.OpenAI, forwarded
 		"OPENAI_BASE_URL=" + base, "IDENTITY_KEY=" + testIdentity, "LOG_FORMAT=json",
 		"TRUSTED_PROXIES=127.0.0.1/32,firebase-hosting",
 	}
-	site, forwarded = hosting(t, start(t, cmd).url)
-	return site, openai, forwarded
+	return hosting(t, start(t, cmd).url), openai
 }
 
-// The tag of the example's page must find the script behind the rewrite, and
-// the session beside it.
-func TestWidgetOfTheExampleIsFound(t *testing.T) {
-	t.Parallel()
-	site, _, _ := behindHosting(t)
-	tag := regexp.MustCompile(`<script src="(/api/chatkit/[^"]+)" async></script>`).FindStringSubmatch(read(t, "../examples/firebase-hosting/public/index.html"))
-	if tag == nil {
-		t.Fatal("the page has no tag of the widget")
-	}
-	browser := visitors(t, 4)()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, site+tag[1], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, body := answer(t, browser, req)
-	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/javascript") || body != read(t, "../internal/widget/widget.js") {
-		t.Errorf("%d %s and %d bytes, want widget.js", resp.StatusCode, resp.Header.Get("Content-Type"), len(body))
-	}
-	session, err := resp.Request.URL.Parse("session")
-	if err != nil {
-		t.Fatal(err)
-	}
-	req = sessionRequest(t, site)
-	req.URL = session
-	if resp, body := answer(t, browser, req); resp.StatusCode != http.StatusOK {
-		t.Errorf("the session beside it: %d %s", resp.StatusCode, body)
-	}
-}
-
-func TestConversationsSurviveHosting(t *testing.T) {
-	t.Parallel()
-	site, openai, forwarded := behindHosting(t)
-	browser := visitors(t, 1)()
-	ask := func(cookies ...string) *http.Cookie {
-		t.Helper()
-		req := sessionRequest(t, site)
-		req.Header.Set("Sec-Fetch-Site", "same-origin")
-		req.Header["Cookie"] = []string{strings.Join(cookies, "; ")}
-		resp, body := answer(t, browser, req)
-		if resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ek_`) || len(resp.Cookies()) != 1 {
-			t.Fatalf("%d %s, cookies %v", resp.StatusCode, body, resp.Cookies())
-		}
-		return resp.Cookies()[0]
-	}
-	first := ask("tracking=1", "theme=dark")
-	mine := first.Name + "=" + first.Value
-	ask("tracking=1", mine)
-	ask("__session=forged.AAAA")
-	users := openai.Asked()
-	if users[0].User != users[1].User {
-		t.Errorf("the cookie did not bring the visitor back: %q, then %q", users[0].User, users[1].User)
-	}
-	if users[2].User == users[0].User || users[2].User == "forged" {
-		t.Errorf("a forged cookie is user %q", users[2].User)
-	}
-	if got := forwarded(); got[0] != "" || got[1] != mine {
-		t.Errorf("Hosting forwarded the cookies %q: this proxy does not behave as it does", got)
-	}
-}
-
-func TestAddressesSurviveHosting(t *testing.T) {
-	t.Parallel()
-	site, _, _ := behindHosting(t)
-	next := visitors(t, 2)
-	// What a visitor could send to be another. %s is that other's address.
-	forgeries := map[string]string{
-		"X-Forwarded-For":          "%s",
-		"X-Real-Ip":                "%s",
-		"True-Client-Ip":           "%s",
-		"Fastly-Client-Ip":         "%s",
-		"Cf-Connecting-Ip":         "%s",
-		"X-Appengine-User-Ip":      "%s",
-		"X-Envoy-External-Address": "%s",
-		"Forwarded":                "for=%s",
-		"X-Forwarded-Host":         "docs.example.com",
-	}
-	tests := []struct {
-		name  string
-		forge func(r *http.Request, n int)
-	}{
-		{"honest", func(*http.Request, int) {}},
-		{"another address with every request", func(r *http.Request, n int) {
-			for name, value := range forgeries {
-				r.Header.Set(name, strings.ReplaceAll(value, "%s", fmt.Sprintf("203.0.113.%d", n)))
-			}
-		}},
-		{"a front end's address", func(r *http.Request, _ int) { r.Header.Set("X-Forwarded-For", frontEnd) }},
-		{"the proxy's own address", func(r *http.Request, _ int) { r.Header.Set("X-Forwarded-For", "127.0.0.1, 127.0.0.1") }},
-		{"several headers", func(r *http.Request, n int) {
-			r.Header["X-Forwarded-For"] = []string{fmt.Sprintf("203.0.113.%d", n), "198.51.100.1, " + frontEnd}
-		}},
-		{"no address at all", func(r *http.Request, _ int) { r.Header.Set("X-Forwarded-For", "unknown, ,") }},
-	}
-	for _, tt := range tests {
-		// One after the other: they share a clock's minute.
-		statuses, other := inOneMinute(t, site, next, tt.forge)
-		if want := []int{200, 200, 200, 200, 200, 429, 429, 429}; !slices.Equal(statuses, want) {
-			t.Errorf("%s: %v, want %v", tt.name, statuses, want)
-		}
-		if other != http.StatusOK {
-			t.Errorf("%s: it used up the bucket of another address, who got %d", tt.name, other)
-		}
-	}
-}
-
-// inOneMinute has a visitor ask eight times, then another one once, and starts
-// again with others where the clock's minute ended meanwhile.
-func inOneMinute(t *testing.T, site string, next func() *http.Client, forge func(*http.Request, int)) (statuses []int, other int) {
+// hostedRequest is a page's request for a session, with the addresses that Hosting
+// and Cloud Run would have appended.
+func hostedRequest(t *testing.T, url, visitor string) *http.Request {
 	t.Helper()
-	for {
-		began, browser := time.Now().Minute(), next()
-		statuses = nil
-		for n := range 8 {
-			req := sessionRequest(t, site)
-			forge(req, n)
-			resp, _ := answer(t, browser, req)
-			statuses = append(statuses, resp.StatusCode)
-		}
-		resp, _ := answer(t, next(), sessionRequest(t, site))
-		if time.Now().Minute() == began {
-			return statuses, resp.StatusCode
-		}
-	}
+	req := sessionRequest(t, url)
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	req.Header.Set("X-Forwarded-For", visitor+", "+frontEnd)
+	return req
 }
 
-func TestForeignPagesStayOutBehindHosting(t *testing.T) {
+// One emulator serves all of this: it takes seconds to start.
+//
+//nolint:paralleltest // They share what OpenAI was asked for.
+func TestHosting(t *testing.T) {
+	url, openai := behindHosting(t)
+
+	// The tag of the example's page must find the script behind the rewrite, and
+	// the session next to it.
+	t.Run("widget", func(t *testing.T) {
+		get := func(url string) (*http.Response, string) {
+			t.Helper()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer(t, http.DefaultClient, req)
+		}
+		page, body := get(url + "/")
+		if policy := page.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "script-src 'self' ") {
+			t.Errorf("the page's policy is %q", policy)
+		}
+		tag := regexp.MustCompile(`<script src="(/api/chatkit/[^"]+)" async></script>`).FindStringSubmatch(body)
+		if tag == nil {
+			t.Fatalf("the page has no tag of the widget:\n%s", body)
+		}
+		script, body := get(url + tag[1])
+		if script.StatusCode != http.StatusOK || !strings.HasPrefix(script.Header.Get("Content-Type"), "text/javascript") || body != read(t, "../internal/widget/widget.js") {
+			t.Errorf("%d %s and %d bytes, want widget.js", script.StatusCode, script.Header.Get("Content-Type"), len(body))
+		}
+		req := hostedRequest(t, url, "192.0.2.1")
+		session, err := script.Request.URL.Parse("session")
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.URL = session
+		if resp, body := answer(t, http.DefaultClient, req); resp.StatusCode != http.StatusOK {
+			t.Errorf("the session next to it: %d %s", resp.StatusCode, body)
+		}
+	})
+
+	t.Run("cookie", func(t *testing.T) {
+		// ask returns the visitor's cookie, and who OpenAI was told they are.
+		ask := func(cookies ...string) (cookie, user string) {
+			t.Helper()
+			req := hostedRequest(t, url, "192.0.2.2")
+			if cookies != nil {
+				req.Header.Set("Cookie", strings.Join(cookies, "; "))
+			}
+			resp, body := answer(t, http.DefaultClient, req)
+			if resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ek_`) {
+				t.Fatalf("%d %s", resp.StatusCode, body)
+			}
+			// No other name gets through Hosting from the browser to the service.
+			set := resp.Cookies()
+			if len(set) != 1 || set[0].Name != "__session" {
+				t.Fatalf("the cookies %v came through, want __session alone; Cache-Control is %q", set, resp.Header.Get("Cache-Control"))
+			}
+			return set[0].Name + "=" + set[0].Value, openai.Asked()[len(openai.Asked())-1].User
+		}
+		cookie, visitor := ask()
+		for _, tt := range []struct {
+			name    string
+			cookies []string
+			same    bool
+		}{
+			{"sent back", []string{cookie}, true},
+			{"among the site's own", []string{"tracking=1", cookie, "theme=dark"}, true},
+			{"lost", nil, false},
+			{"forged", []string{"__session=" + visitor + ".AAAA"}, false},
+		} {
+			if _, user := ask(tt.cookies...); (user == visitor) != tt.same {
+				t.Errorf("%s: the visitor was %q, and is now %q", tt.name, visitor, user)
+			}
+		}
+	})
+
+	t.Run("foreign page", func(t *testing.T) {
+		before := len(openai.Asked())
+		req := hostedRequest(t, url, "192.0.2.3")
+		req.Header.Set("Origin", "https://evil.example")
+		req.Header.Set("X-Forwarded-Host", "docs.example.com")
+		req.Header.Set("X-Forwarded-Proto", "https")
+		resp, body := answer(t, http.DefaultClient, req)
+		if resp.StatusCode != http.StatusForbidden || resp.Header.Get("Access-Control-Allow-Origin") != "" || len(resp.Cookies()) != 0 {
+			t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
+		}
+		if asked := openai.Asked()[before:]; len(asked) != 0 {
+			t.Errorf("OpenAI was asked for %v", asked)
+		}
+	})
+}
+
+// The lock file must name no registry: npm then installs from the one that it is
+// configured for.
+func TestToolsComeFromAnyRegistry(t *testing.T) {
 	t.Parallel()
-	site, openai, _ := behindHosting(t)
-	req := sessionRequest(t, site)
-	req.Header.Set("Origin", "https://evil.example")
-	req.Header.Set("X-Forwarded-Host", "docs.example.com")
-	req.Header.Set("X-Forwarded-Proto", "https")
-	if resp, body := answer(t, visitors(t, 3)(), req); resp.StatusCode != http.StatusForbidden || len(openai.Asked()) != 0 {
-		t.Errorf("%d %s, and %d sessions", resp.StatusCode, body, len(openai.Asked()))
+	for _, dir := range []string{tools, "../examples/astro/", "../internal/widget/"} {
+		var lock struct {
+			Packages map[string]struct{ Resolved string }
+		}
+		if err := json.Unmarshal([]byte(read(t, dir+"package-lock.json")), &lock); err != nil {
+			t.Fatal(err)
+		}
+		for name, p := range lock.Packages {
+			if p.Resolved != "" {
+				t.Errorf("%s: %s comes from %s", dir, name, p.Resolved)
+			}
+		}
 	}
 }

@@ -211,7 +211,7 @@ func read(t *testing.T, resp *http.Response) reply {
 			t.Errorf("the answer leaks %q: %v %s", leak, resp.Header, body)
 		}
 	}
-	caching := "no-store"
+	caching := "private, no-store"
 	if resp.Request.URL.Path == widgetPath && resp.StatusCode < 400 {
 		caching = "public, max-age=300, stale-while-revalidate=86400"
 	}

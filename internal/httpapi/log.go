@@ -101,7 +101,9 @@ func (a *api) logRequest(next http.Handler) http.Handler {
 		rec := &record{}
 		rec.id, rec.span = traceOf(r.Header)
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
-		ww.Header().Set("Cache-Control", "no-store") // Firebase Hosting keeps a bare 404 for ten minutes.
+		// Firebase Hosting drops Set-Cookie from an answer that is not private, and
+		// caches a 404 for ten minutes that says nothing of caching.
+		ww.Header().Set("Cache-Control", "private, no-store")
 		ww.Header().Set("X-Content-Type-Options", "nosniff")
 		ww.Header().Set("X-Request-Id", rec.id)
 		next.ServeHTTP(ww, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
