@@ -207,8 +207,13 @@ run_once gcloud artifacts docker images describe "$image" --project="$project" -
 step 'The check job: it tries every dependency as the account that Docent runs as'
 echo "deploy/env.sh $project <service.yaml >RENDERED/env.yaml"
 $dry || deploy/env.sh "$project" <service.yaml >"$rendered/env.yaml"
-run gcloud run jobs deploy "$service-check" --image="$image" --args=check --service-account="$runtime" --env-vars-file="$rendered/env.yaml" \
-  --max-retries=0 --task-timeout=60s --region="$region" --project="$project"
+job=("$service-check" --args=check --service-account="$runtime" --env-vars-file="$rendered/env.yaml"
+  --max-retries=0 --task-timeout=60s --region="$region" --project="$project")
+# A job that exists gets these settings, too, but keeps its image: that of the
+# last build.
+run_once gcloud run jobs describe "$service-check" --region="$region" --project="$project" -- \
+  gcloud run jobs create "${job[@]}" --image="$image"
+run gcloud run jobs update "${job[@]}"
 run gcloud run jobs execute "$service-check" --wait --region="$region" --project="$project" ||
   die "the check failed. Its report says what to do; mend that and run this again:
   gcloud logging read 'resource.type=\"cloud_run_job\" resource.labels.job_name=\"$service-check\"' --freshness=10m --order=asc --format='value(textPayload)' --project=$project"

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,19 +26,32 @@ const (
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
-// setup runs setup.sh without a terminal, with a gcloud that stands in and keeps
-// what it is told in a directory. It returns what was printed, errors included.
-func setup(t *testing.T, state string, arguments ...string) (string, error) {
+// standIns is the PATH with a gcloud that stands in.
+func standIns(t *testing.T) string {
 	t.Helper()
-	read(t, "setup.sh") // For the test's cache, which does not see what is run.
-	read(t, "env.sh")
-	read(t, "testdata/gcloud")
-	stub, err := filepath.Abs("testdata")
+	read(t, "testdata/gcloud") // For the test's cache, which does not see what is run.
+	dir, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-x", "setup.sh", "--project=my-docs-project", "--region=europe-west1"}, arguments...)...)
-	cmd.Env = []string{"PATH=" + stub + ":/usr/bin:/bin", "HOME=" + state, "STATE=" + state}
+	return dir + ":/usr/bin:/bin"
+}
+
+// setup runs this repository's setup.sh.
+func setup(t *testing.T, state string, arguments ...string) (string, error) {
+	t.Helper()
+	return setupOf(t, "..", state, arguments...)
+}
+
+// setupOf runs the setup.sh of a repository without a terminal, with a gcloud that
+// stands in and keeps what it is told in a directory. It returns what was printed,
+// errors included.
+func setupOf(t *testing.T, repository, state string, arguments ...string) (string, error) {
+	t.Helper()
+	read(t, "setup.sh") // For the test's cache, which does not see what is run.
+	read(t, "env.sh")
+	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-x", repository + "/deploy/setup.sh", "--project=my-docs-project", "--region=europe-west1"}, arguments...)...)
+	cmd.Env = []string{"PATH=" + standIns(t), "HOME=" + state, "STATE=" + state}
 	out, err := cmd.CombinedOutput()
 	for _, secret := range []string{secretKey, secretWorkflow} {
 		if bytes.Contains(out, []byte(secret)) {
@@ -46,6 +60,32 @@ func setup(t *testing.T, state string, arguments ...string) (string, error) {
 	}
 	// With -x, bash says what it reads until the script turns that off.
 	return regexp.MustCompile(`(?m)^\+.*\n`).ReplaceAllString(string(out), ""), err
+}
+
+// buildStep runs the script of a step of cloudbuild.yaml with the same stand-in.
+func buildStep(t *testing.T, state, id string, environment ...string) (string, error) {
+	t.Helper()
+	read(t, "env.sh") // For the test's cache, which does not see what is run.
+	build := load[cloudbuild.Build](t, "../cloudbuild.yaml")
+	i := slices.IndexFunc(build.Steps, func(s *cloudbuild.BuildStep) bool { return s.Id == id })
+	if i < 0 {
+		t.Fatalf("cloudbuild.yaml has no step %s", id)
+	}
+	// A build has these directories for itself, tests do not.
+	workspace := state + "/workspace/"
+	if err := os.MkdirAll(workspace, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := strings.NewReplacer("/workspace/", workspace, "/tmp/", workspace).Replace(build.Steps[i].Script)
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	cmd.Dir = ".."
+	cmd.Env = []string{
+		"PATH=" + standIns(t), "HOME=" + state, "STATE=" + state, "PROJECT_ID=my-docs-project", "BUILD_ID=b0b1b2b3-c0c1",
+		"_REGION=europe-west1", "_SERVICE=" + build.Substitutions["_SERVICE"], "_ORIGIN=" + build.Substitutions["_ORIGIN"],
+	}
+	cmd.Env = append(cmd.Env, environment...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // secretFiles are the options that name files with the secrets, as seen from
@@ -234,8 +274,54 @@ func TestSetupMendsWhatIsMissing(t *testing.T) {
 		t.Errorf("stored %v, want the workflow's ID alone", stored)
 	}
 	// What was wrong in service.yaml may have been mended since.
-	if all := strings.Join(did, "\n"); !strings.Contains(all, "run jobs deploy docent-check") {
+	if all := strings.Join(did, "\n"); !strings.Contains(all, "run jobs update docent-check") {
 		t.Errorf("the check job keeps the environment of the first run:\n%s", all)
+	}
+}
+
+// A build updates the check job to the image that it has built. Setup must not put
+// the job back to the first one, which may know less than service.yaml asks for.
+func TestSetupKeepsTheImageOfTheCheckJob(t *testing.T) {
+	t.Parallel()
+	state, options := t.TempDir(), secretFiles(t)
+	if out, err := setup(t, state, options...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const first = "europe-west1-docker.pkg.dev/my-docs-project/docent/docent:first"
+	if got := strings.TrimSpace(read(t, state+"/job_image")); got != first {
+		t.Fatalf("after the first setup, the job's image is %s, want %s", got, first)
+	}
+	const built = "europe-west1-docker.pkg.dev/my-docs-project/docent/docent:built"
+	if out, err := buildStep(t, state, "check", "_IMAGE="+built); err != nil {
+		t.Fatalf("the build's check: %v\n%s", err, out)
+	}
+	// The next setup has another environment, and the job has lost its account.
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := t.TempDir()
+	if err := os.Symlink(here, changed+"/deploy"); err != nil {
+		t.Fatal(err)
+	}
+	manifest := strings.ReplaceAll(read(t, "../service.yaml"), "https://taquito.io", "https://docs.example.com")
+	if err := os.WriteFile(changed+"/service.yaml", []byte(manifest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(state+"/job_account", []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := setupOf(t, changed, state, options...); err != nil {
+		t.Fatalf("the second time: %v\n%s", err, out)
+	}
+	if got := strings.TrimSpace(read(t, state+"/job_image")); got != built {
+		t.Errorf("the job's image is %s, want that of the build, %s", got, built)
+	}
+	if got := strings.TrimSpace(read(t, state+"/job_account")); got != "docent-run@my-docs-project.iam.gserviceaccount.com" {
+		t.Errorf("the job's account is %s", got)
+	}
+	if environment := read(t, state+"/env.yaml"); !strings.Contains(environment, "https://docs.example.com") {
+		t.Errorf("the job keeps the environment of the first setup:\n%s", environment)
 	}
 }
 
