@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -25,17 +24,6 @@ const (
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
-
-// standIns is the PATH with a gcloud that stands in.
-func standIns(t *testing.T) string {
-	t.Helper()
-	read(t, "testdata/gcloud") // For the test's cache, which does not see what is run.
-	dir, err := filepath.Abs("testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir + ":/usr/bin:/bin"
-}
 
 // setup runs this repository's setup.sh.
 func setup(t *testing.T, state string, arguments ...string) (string, error) {
@@ -60,32 +48,6 @@ func setupOf(t *testing.T, repository, state string, arguments ...string) (strin
 	}
 	// With -x, bash says what it reads until the script turns that off.
 	return regexp.MustCompile(`(?m)^\+.*\n`).ReplaceAllString(string(out), ""), err
-}
-
-// buildStep runs the script of a step of cloudbuild.yaml with the same stand-in.
-func buildStep(t *testing.T, state, id string, environment ...string) (string, error) {
-	t.Helper()
-	read(t, "env.sh") // For the test's cache, which does not see what is run.
-	build := load[cloudbuild.Build](t, "../cloudbuild.yaml")
-	i := slices.IndexFunc(build.Steps, func(s *cloudbuild.BuildStep) bool { return s.Id == id })
-	if i < 0 {
-		t.Fatalf("cloudbuild.yaml has no step %s", id)
-	}
-	// A build has these directories for itself, tests do not.
-	workspace := state + "/workspace/"
-	if err := os.MkdirAll(workspace, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	script := strings.NewReplacer("/workspace/", workspace, "/tmp/", workspace).Replace(build.Steps[i].Script)
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
-	cmd.Dir = ".."
-	cmd.Env = []string{
-		"PATH=" + standIns(t), "HOME=" + state, "STATE=" + state, "PROJECT_ID=my-docs-project", "BUILD_ID=b0b1b2b3-c0c1",
-		"_REGION=europe-west1", "_SERVICE=" + build.Substitutions["_SERVICE"], "_ORIGIN=" + build.Substitutions["_ORIGIN"],
-	}
-	cmd.Env = append(cmd.Env, environment...)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }
 
 // secretFiles are the options that name files with the secrets, as seen from
@@ -357,7 +319,7 @@ func TestSetupRefuses(t *testing.T) {
 func TestShellScripts(t *testing.T) {
 	t.Parallel()
 	scripts := map[string]string{}
-	for _, path := range append(files(t, "*.sh"), "testdata/gcloud") {
+	for _, path := range append(files(t, "*.sh"), "testdata/gcloud", "testdata/curl") {
 		scripts[path] = read(t, path)
 	}
 	for _, step := range load[cloudbuild.Build](t, "../cloudbuild.yaml").Steps {
