@@ -165,8 +165,9 @@ func hostedRequest(t *testing.T, url, visitor string) *http.Request {
 
 // One emulator serves all of this: it takes seconds to start.
 //
-//nolint:paralleltest // They share what OpenAI was asked for.
+//nolint:paralleltest,tparallel // The subtests share what OpenAI was asked for.
 func TestHosting(t *testing.T) {
+	t.Parallel()
 	url, openai := behindHosting(t)
 
 	// The tag of the example's page must find the script behind the rewrite, and
