@@ -39,6 +39,7 @@ type world struct {
 	openai  *testkit.OpenAI
 	secrets *testkit.SecretManager
 	project string
+	address string // The stand-in OpenAI's.
 	env     []string
 }
 
@@ -50,6 +51,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop() })
+	w.address = strings.TrimSuffix(base, "/v1")
 	w.secrets, w.env = manager(t)
 	w.set("OPENAI_BASE_URL="+base, "ALLOWED_ORIGINS="+testOrigin, "TRUSTED_PROXIES=127.0.0.0/8", "RATE_LIMIT_STORE=memory")
 	return w
@@ -122,7 +124,7 @@ func exitStatus(t *testing.T, err error) int {
 func noSecrets(t *testing.T, output string) {
 	t.Helper()
 	const part = 16
-	for _, s := range []string{testKey, newKey, testIdentity, testWorkflow, otherWorkflow, "gateway-***", "ek_"} {
+	for _, s := range []string{testKey, newKey, testIdentity, testWorkflow, otherWorkflow, testToken, "gateway-***", "ek_"} {
 		for i := 0; i+part <= len(s) || i == 0; i++ {
 			if piece := s[i:min(i+part, len(s))]; strings.Contains(output, piece) {
 				t.Errorf("the output has %q of a secret:\n%s", piece, output)
@@ -295,6 +297,13 @@ func TestCheck(t *testing.T) {
 			})
 		}},
 		{"OpenAI unreachable", 1, func(w *world) { w.set("OPENAI_BASE_URL=http://" + nowhere + "/v1") }},
+		{"token in the base URL, unreachable", 1, func(w *world) { w.set("OPENAI_BASE_URL=http://" + nowhere + "/" + testToken + "/v1") }},
+		{"token in the base URL, unknown", 1, func(w *world) { w.set("OPENAI_BASE_URL=" + w.address + "/" + testToken + "/v1") }},
+		{"token in the base URL, not HTTP", 1, func(w *world) {
+			w.set("OPENAI_BASE_URL=" + w.address + "/" + testToken + "/v1")
+			broken := cut("HTTP/1.1 " + testToken + " " + testKey + "\r\n\r\n")
+			w.openai.Fail(broken, broken, broken)
+		}},
 		{"OpenAI does not answer", 1, func(w *world) {
 			w.set("REQUEST_TIMEOUT=1s")
 			w.openai.Fail(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })

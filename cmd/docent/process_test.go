@@ -29,6 +29,7 @@ const (
 	testIdentity = "identity-key-for-tests-only-32-bytes-or-more"
 	testOrigin   = "https://docs.example.com"
 	upstreamText = "UPSTREAM-TEXT" // In everything that only the log may hold, or nobody.
+	testToken    = "GATEWAY-TOKEN" // Stands in the path of OPENAI_BASE_URL, as some gateways want it.
 	nowhere      = "127.0.0.1:1"   // Nobody listens there, and no other test is given that port.
 )
 
@@ -133,7 +134,7 @@ func start(t *testing.T, environment ...string) *docent {
 
 // secret matches what must never be in a process's output: keys, client
 // secrets, cookies, queries, and the addresses that the tests come from.
-var secret = regexp.MustCompile(regexp.QuoteMeta(testKey) + `|` + testIdentity + `|ek_\w|__session|query=|` +
+var secret = regexp.MustCompile(regexp.QuoteMeta(testKey) + `|` + testIdentity + `|(?i:` + testToken + `)|ek_\w|__session|query=|` +
 	`\b(100\.\d+\.\d+\.\d+|192\.0\.2\.\d+|198\.(18|51)\.\d+\.\d+|66\.102\.|2001:db8)`)
 
 func (d *docent) stop(t *testing.T) {
@@ -206,7 +207,7 @@ func read(t *testing.T, resp *http.Response) reply {
 			t.Errorf("body %q: %v", body, err)
 		}
 	}
-	for _, leak := range []string{testKey, testWorkflow, testIdentity, upstreamText, "goroutine", ".go:"} {
+	for _, leak := range []string{testKey, testWorkflow, testIdentity, testToken, upstreamText, "goroutine", ".go:"} {
 		if strings.Contains(r.body, leak) || strings.Contains(fmt.Sprint(resp.Header), leak) {
 			t.Errorf("the answer leaks %q: %v %s", leak, resp.Header, body)
 		}

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -340,6 +341,52 @@ func TestTheLogHidesAKeyOfAnyForm(t *testing.T) {
 	d.records(t, 1)
 	if strings.Contains(d.output.String(), gatewayKey) {
 		t.Errorf("the log has the key:\n%s", d.output)
+	}
+}
+
+// TestLog_TokenInBaseURL has a gateway's token in the path of the base URL. What
+// a process writes is searched for it when the process stops.
+func TestLog_TokenInBaseURL(t *testing.T) {
+	t.Parallel()
+	// echo repeats the URL of a call wherever the log has words of OpenAI's.
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		message := fmt.Sprintf("Invalid URL (%s %s)", r.Method, r.URL.Path)
+		json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": message, "type": r.URL.Path, "code": r.URL.EscapedPath()}})
+	}
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc // Nil where nobody listens.
+		want    string           // In the record.
+	}{
+		{"unreachable", nil, "no answer from OpenAI: dial tcp 127.0.0.1:1: connect: connection refused"},
+		{"closed connection", cut(""), "no answer from OpenAI: "},
+		{"not HTTP", cut("HTTP/1.1 " + testToken + "\r\n\r\n"), `malformed HTTP status code "[redacted]"`},
+		{"redirect to no URL", answers(307, "", "Location", "http://%/"+testToken), "failed to parse Location header"},
+		{"404 with the path", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Request-Id", "req_1 of "+r.URL.Path)
+			w.WriteHeader(http.StatusNotFound)
+			echo(w, r)
+		}, "message:Invalid URL (POST [redacted]/chatkit/sessions) request_id:req_1 of [redacted]/chatkit/sessions"},
+		{"200 with the path", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Request-Id", r.URL.Path)
+			echo(w, r)
+		}, "the session has no client_secret request_id:[redacted]/chatkit/sessions"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			base := "http://" + nowhere
+			if tt.handler != nil {
+				gateway := httptest.NewServer(tt.handler)
+				t.Cleanup(gateway.Close)
+				base = gateway.URL
+			}
+			d := start(t, "OPENAI_BASE_URL="+base+"/"+testToken+"/v1")
+			d.ask(t, http.MethodPost, sessionPath)
+			if upstream := fmt.Sprint(d.records(t, 1)[0]["upstream"]); !strings.Contains(upstream, tt.want) {
+				t.Errorf("upstream = %s, want %q in it", upstream, tt.want)
+			}
+		})
 	}
 }
 

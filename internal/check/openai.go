@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -83,12 +82,7 @@ func (r *run) unminted(err error, took time.Duration, apiKey, workflowID string)
 			took.Round(time.Second), r.config.RequestTimeout)
 	}
 	if e.Status == 0 {
-		why := errors.Unwrap(e)
-		var request *url.Error
-		if errors.As(why, &request) {
-			why = request.Err // Without the URL: a gateway's may hold a token.
-		}
-		return fail("no answer (%s): look whether OPENAI_BASE_URL is right and can be reached from here", redact(why.Error(), apiKey, workflowID))
+		return fail("no answer (%s): look whether OPENAI_BASE_URL is right and can be reached from here", redact(errors.Unwrap(e).Error(), apiKey, workflowID))
 	}
 	result := fail("OpenAI answered %d: %s", e.Status, cause(e.Status))
 	if words := redact(e.Message, apiKey, workflowID); words != "" {

@@ -7,9 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"regexp"
+	"net/url"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -36,9 +35,6 @@ const (
 	defaultRetryAfter = 5 * time.Second
 )
 
-// maxText is how many bytes of each of OpenAI's own words reach the log.
-const maxText = 500
-
 // Error is a failure to mint a session. All of it is for the operator's log
 // and none for the visitor, but for Kind and RetryAfter.
 type Error struct {
@@ -47,7 +43,8 @@ type Error struct {
 	Status int
 	// RequestID is OpenAI's x-request-id, which their support asks for.
 	RequestID string
-	// Type, Code and Message are OpenAI's own, without anything like a key.
+	// Type, Code and Message are OpenAI's own, without anything like a key or the
+	// base URL's path.
 	Type, Code, Message string
 
 	cause         error
@@ -93,21 +90,32 @@ func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// unreached returns the error for a call that got no whole answer.
-func unreached(ctx context.Context, err error) error {
+// unreached returns the error for a call that got no whole answer. Its cause is
+// text alone: the error that net/http returns has the whole URL in it, and may
+// quote what came for an answer.
+func unreached(ctx context.Context, err error, scrub func(string) string) error {
 	switch ctx.Err() {
 	case context.Canceled:
 		return fmt.Errorf("asking OpenAI: %w", context.Canceled)
 	case context.DeadlineExceeded:
 		return &Error{Kind: Timeout, cause: context.DeadlineExceeded}
 	default:
-		return &Error{Kind: Busy, cause: err}
+		return &Error{Kind: Busy, cause: errors.New(scrub(withoutURL(err).Error()))}
 	}
 }
 
+// withoutURL returns what net/http says of a failed call, without the URL.
+func withoutURL(err error) error {
+	var call *url.Error
+	if errors.As(err, &call) {
+		return call.Err
+	}
+	return err
+}
+
 // refused returns the error for an answer that is not 200.
-func refused(resp *http.Response, body []byte, key string, now time.Time) *Error {
-	e := &Error{Kind: kindOf(resp.StatusCode), Status: resp.StatusCode, RequestID: requestID(resp)}
+func refused(resp *http.Response, body []byte, scrub func(string) string, now time.Time) *Error {
+	e := &Error{Kind: kindOf(resp.StatusCode), Status: resp.StatusCode, RequestID: scrub(resp.Header.Get(requestID))}
 	if e.Kind == Busy {
 		e.retryAfter, e.hasRetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 	}
@@ -123,10 +131,10 @@ func refused(resp *http.Response, body []byte, key string, now time.Time) *Error
 		e.cause = errors.New("its body is not JSON")
 		return e
 	}
-	e.Type = scrub(answer.Error.Type, key)
-	e.Message = scrub(answer.Error.Message, key)
+	e.Type = scrub(answer.Error.Type)
+	e.Message = scrub(answer.Error.Message)
 	if answer.Error.Code != nil {
-		e.Code = scrub(fmt.Sprint(answer.Error.Code), key)
+		e.Code = scrub(fmt.Sprint(answer.Error.Code))
 	}
 	return e
 }
@@ -153,22 +161,4 @@ func retryAfter(header string, now time.Time) (d time.Duration, ok bool) {
 		return min(max(0, at.Sub(now)), day), true
 	}
 	return 0, false
-}
-
-func requestID(resp *http.Response) string { return scrub(resp.Header.Get("X-Request-Id"), "") }
-
-// credential matches what OpenAI's keys and client secrets look like, masked
-// ones included: its 401 quotes parts of the key.
-var credential = regexp.MustCompile(`\b(sk|ek|sess)[-_][\w*.-]+`)
-
-// scrub makes a text of OpenAI's fit for the log.
-func scrub(text, key string) string {
-	if key != "" {
-		text = strings.ReplaceAll(text, key, "[redacted]")
-	}
-	text = credential.ReplaceAllString(text, "[redacted]")
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "…"
-	}
-	return text
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -40,6 +41,8 @@ const (
 	// answerTime is what a retry must leave of the budget for its answer, or a
 	// quarter of what there was where that is less.
 	answerTime = time.Second
+	// requestID is the header with OpenAI's name for a call.
+	requestID = "X-Request-Id"
 )
 
 // Secret is a value that may rotate.
@@ -85,12 +88,13 @@ type Session struct {
 type Client struct {
 	Options
 
-	http *http.Client
+	http  *http.Client
+	token *regexp.Regexp // In the base URL; nil if there is none.
 }
 
 // New returns a client with connections of its own.
 func New(o Options) *Client {
-	return &Client{Options: o, http: &http.Client{
+	return &Client{Options: o, token: tokenOf(o.BaseURL), http: &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			ForceAttemptHTTP2:      true,
@@ -205,7 +209,8 @@ func (c *Client) post(ctx context.Context, key string, body []byte) (Session, er
 	}
 	session, err := c.parse(a.body, a.cut)
 	if err != nil {
-		return Session{}, &Error{Kind: Rejected, Status: http.StatusOK, RequestID: a.requestID, cause: err}
+		cause := errors.New(c.scrubber(key)(err.Error())) // It may quote the answer.
+		return Session{}, &Error{Kind: Rejected, Status: http.StatusOK, RequestID: a.requestID, cause: cause}
 	}
 	return session, nil
 }
@@ -221,25 +226,26 @@ type answer struct {
 func (c *Client) send(ctx context.Context, key, path string, body []byte) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.BaseURL+path, bytes.NewReader(body))
 	if err != nil {
-		return answer{}, fmt.Errorf("building the request to OpenAI: %w", err)
+		return answer{}, fmt.Errorf("building the request to OpenAI: %w", withoutURL(err))
 	}
+	scrub := c.scrubber(key)
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("OpenAI-Beta", "chatkit_beta=v1")
 	req.Header.Set("User-Agent", "docent")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return answer{}, unreached(ctx, err)
+		return answer{}, unreached(ctx, err, scrub)
 	}
 	defer resp.Body.Close() //nolint:errcheck // Read to its end, or given up.
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil && ctx.Err() != nil {
-		return answer{}, unreached(ctx, err)
+		return answer{}, unreached(ctx, err, scrub)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return answer{}, refused(resp, data, key, c.Now())
+		return answer{}, refused(resp, data, scrub, c.Now())
 	}
-	return answer{requestID(resp), data, err}, nil
+	return answer{scrub(resp.Header.Get(requestID)), data, err}, nil
 }
 
 // parse returns the session in an answer that was read with readErr.
