@@ -208,6 +208,51 @@ func TestTrustedProxies(t *testing.T) {
 	}
 }
 
+// TestPresets spells the presets out: a network that is too wide lets visitors
+// choose their address, and one that is missing has them share one.
+func TestPresets(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		preset string
+		want   []string
+	}{
+		{"cloud-run", []string{"169.254.0.0/16"}},
+		{"firebase-hosting", []string{
+			"64.233.160.0/19",
+			"66.102.0.0/20",
+			"72.14.192.0/18",
+			"74.125.0.0/16",
+			"108.177.0.0/17",
+			"142.250.0.0/15",
+			"172.217.0.0/16",
+			"172.253.0.0/16",
+			"173.194.0.0/16",
+			"192.178.0.0/15",
+			"209.85.128.0/17",
+			"216.58.192.0/19",
+			"216.239.32.0/19",
+			"2001:4860::/32",
+			"2404:6800::/32",
+			"2607:f8b0::/32",
+			"2800:3f0::/32",
+			"2a00:1450::/32",
+			"2c0f:fb50::/32",
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.preset, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for _, p := range load(t, "TRUSTED_PROXIES="+tt.preset).TrustedProxies {
+				got = append(got, p.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("networks (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestPrintingHidesSecrets(t *testing.T) {
 	t.Parallel()
 	identity := strings.Repeat("identity", 4)
@@ -257,8 +302,15 @@ func FuzzLoad(f *testing.F) {
 	f.Add("PORT", "8787")
 	f.Add("TRUSTED_PROXIES", "10.0.0.0/8,::/0")
 	f.Add("ALLOWED_ORIGINS", "https://*.a.example")
+	f.Add("=", "PORT")
+	f.Add("PORT=99999", "")
 	f.Fuzz(func(t *testing.T, name, value string) {
-		_, err := config.Load(valid(name + "=" + value))
+		if strings.ContainsAny(name, "=\x00") {
+			t.Skip("no environment has such a name")
+		}
+		environment := valid()
+		environment[name] = value
+		_, err := config.Load(environment)
 		var faults config.Faults
 		if err != nil && !errors.As(err, &faults) {
 			t.Errorf("%s=%q: %v is no list of faults", name, value, err)
