@@ -87,6 +87,34 @@ func TestAKeyIsRotatedUnderLoad(t *testing.T) {
 	}
 }
 
+// TestRotation_KeyThatNoHeaderCarries has OpenAI reject a key after such a
+// rotation: the last good key stays in use, and the log says why.
+func TestRotation_KeyThatNoHeaderCarries(t *testing.T) {
+	t.Parallel()
+	m, env := manager(t)
+	d := start(t, env...)
+	m.Add("test-project/openai-api-key", newKey+"\nrest")
+	d.openai.Fail(answers(401, errorBody))
+	if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 502 || r.Code != "upstream_rejected" {
+		t.Errorf("rejected: %d %s", r.StatusCode, r.body)
+	}
+	if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 200 {
+		t.Errorf("with the last good key: %d %s", r.StatusCode, r.body)
+	}
+	d.records(t, 2)
+	output := d.output.String()
+	for _, want := range []string{
+		`"severity":"WARNING"`, "secret not refreshed, its last good value stays in use", "sm://test-project/openai-api-key", "there is a line break in it",
+	} {
+		if !strings.Contains(output, want) {
+			t.Errorf("the log does not say %q:\n%s", want, output)
+		}
+	}
+	if strings.Contains(output, newKey) {
+		t.Errorf("the log has the new key:\n%s", output)
+	}
+}
+
 func TestAWrongKeyMakesNoStorm(t *testing.T) {
 	t.Parallel()
 	m, env := manager(t)
@@ -118,6 +146,12 @@ func TestSecretsThatStopTheStart(t *testing.T) {
 		{"disabled", func(m *testkit.SecretManager) { m.Disable("test-project/openai-api-key", 1) }, "", []string{"OPENAI_API_KEY", "gcloud secrets versions enable 1 --secret=openai-api-key"}},
 		{"damaged", func(m *testkit.SecretManager) { m.Corrupt("test-project/openai-api-key", true) }, "", []string{"OPENAI_API_KEY", "checksum"}},
 		{"empty", func(m *testkit.SecretManager) { m.Add("test-project/openai-api-key", "\n") }, "", []string{"OPENAI_API_KEY", "it is empty"}},
+		{"line break in the key", func(m *testkit.SecretManager) { m.Add("test-project/openai-api-key", testKey+"\nrest") }, "", []string{
+			"OPENAI_API_KEY: sm://test-project/openai-api-key: there is a line break in it", "gcloud secrets versions add openai-api-key",
+		}},
+		{"control character in the key", func(m *testkit.SecretManager) { m.Add("test-project/openai-api-key", testKey+"\x00") }, "", []string{
+			"OPENAI_API_KEY: sm://test-project/openai-api-key: there is a control character in it", "gcloud secrets versions add openai-api-key",
+		}},
 		{"identity key too short", func(m *testkit.SecretManager) { m.Add("test-project/short", "short") }, "IDENTITY_KEY=sm://short#1", []string{"IDENTITY_KEY has 5 bytes"}},
 		{"Secret Manager down", nil, "SECRET_MANAGER_EMULATOR_HOST=" + nowhere, []string{"OPENAI_API_KEY", "Secret Manager does not answer", "connection refused"}},
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -15,7 +16,9 @@ import (
 // fails runs the service, which must not start, and returns its outputs.
 func fails(t *testing.T, environment ...string) (stdout, stderr string) {
 	t.Helper()
-	cmd := exec.CommandContext(context.Background(), binary)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // If it does start.
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = append(environment, "GORACE=atexit_sleep_ms=0")
 	var out, diag bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &diag
@@ -53,6 +56,18 @@ func TestABadConfigurationStopsTheStart(t *testing.T) {
 			t.Errorf("stdout %q, stderr %q, want one record of severity ERROR", stdout, stderr)
 		}
 	})
+}
+
+func TestStart_APIKeyThatNoHeaderCarries(t *testing.T) {
+	t.Parallel()
+	stdout, stderr := fails(t, "PORT=127.0.0.1:0", "ALLOWED_ORIGINS="+testOrigin, "OPENAI_API_KEY="+testKey+"\nrest-of-it", "CHATKIT_WORKFLOW_ID=wf_1", "LOG_LEVEL=loud")
+	want := `docent: the configuration is not right:
+  OPENAI_API_KEY must not have a line break in it, which no HTTP header can carry: set the key again without that
+  LOG_LEVEL must be debug, info, warn or error
+`
+	if diff := cmp.Diff(want, stderr); stdout != "" || diff != "" {
+		t.Errorf("stdout %q, stderr (-want +got):\n%s", stdout, diff)
+	}
 }
 
 func TestAPortInUseStopsTheStart(t *testing.T) {

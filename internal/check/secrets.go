@@ -118,21 +118,11 @@ func identityShape(secret string) (fault string, notes []string) {
 	return "", nil
 }
 
-// headerFault says what keeps a value out of a request's header, or cannot be
-// part of it.
+// headerFault says what in a value keeps it out of a request's header, or is
+// most likely a slip of whoever stored it.
 func headerFault(secret string) string {
-	notPrintable := func(r rune) bool { return r < '!' || r > '~' }
-	var found string
-	switch {
-	case strings.ContainsAny(secret, "\r\n"):
-		found = "a line break"
-	case strings.ContainsAny(secret, " \t"):
-		found = "a space"
-	case strings.ContainsFunc(secret, notPrintable):
-		found = "a character that is not printable ASCII"
-	case strings.ContainsAny(secret, "\"'"):
-		found = "a quotation mark"
-	default:
+	found, _ := secrets.HeaderFault(secret)
+	if found == "" {
 		return ""
 	}
 	return "there is " + found + " in it: store it again without that"

@@ -132,6 +132,11 @@ func Load(environment map[string]string) (Config, error) {
 	_, job := environment["CLOUD_RUN_JOB"]
 	c.OnCloudRun = service || job
 	c.fillIn()
+	if key, ok := c.APIKey.Literal(); ok {
+		if found, never := secrets.HeaderFault(key); never {
+			faults = append(faults, Fault{"OPENAI_API_KEY", "must not have " + found + " in it, which no HTTP header can carry: set the key again without that"})
+		}
+	}
 	for _, variable := range c.invalid() {
 		if !faults.has(variable) {
 			faults = append(faults, Fault{variable, "must be " + want(variable)})
@@ -212,6 +217,7 @@ func (c *Config) fillIn() {
 		c.Project = EmulatorProject
 	}
 	c.BaseURL = strings.TrimRight(c.BaseURL, "/")
+	c.APIKey = c.APIKey.ForHeader()
 }
 
 // invalid returns the variables whose values parse, but are not right.

@@ -199,6 +199,41 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestAPIKeyInHeader refuses a key that no HTTP header can carry, and only that.
+func TestAPIKeyInHeader(t *testing.T) {
+	t.Parallel()
+	const fault = "the configuration is not right:\n  ALLOWED_ORIGINS must be set: the origins of your docs site, separated by commas, such as https://docs.example.com" +
+		"\n  OPENAI_API_KEY must not have a %s in it, which no HTTP header can carry: set the key again without that"
+	tests := []struct{ name, key, want string }{
+		{"line break", key + "\nrest", fmt.Sprintf(fault, "line break")},
+		{"line break at the begin", "\n" + key, fmt.Sprintf(fault, "line break")},
+		{"carriage return", key + "\rrest", fmt.Sprintf(fault, "line break")},
+		{"null byte", key + "\x00", fmt.Sprintf(fault, "control character")},
+		{"escape", "\x1b[200~" + key, fmt.Sprintf(fault, "control character")},
+		{"newline at the end", key + "\r\n", ""},
+		{"tab", key + "\tx", ""},
+		{"space", "Bearer " + key, ""},
+		{"quotes", `"` + key + `"`, ""},
+		{"not ASCII", key + "\u200b", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			settings := []string{"OPENAI_API_KEY=" + tt.key, "CHATKIT_WORKFLOW_ID=two\nlines", "IDENTITY_KEY=" + strings.Repeat("\x00\n", 16) + "."}
+			got := ""
+			if tt.want != "" {
+				settings = append(settings, "ALLOWED_ORIGINS=") // All faults are listed.
+			}
+			if _, err := config.Load(valid(settings...)); err != nil {
+				got = err.Error()
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestTrustedProxies(t *testing.T) {
 	t.Parallel()
 	c := load(t, "TRUSTED_PROXIES= cloud-run, 10.1.2.3/8 ,firebase-hosting,2001:db8::/32")

@@ -86,10 +86,7 @@ func unusable(r Ref, message string) (problem, mend string) {
 	}
 	switch {
 	case strings.Contains(message, "DESTROYED"):
-		problem, mend = "the version is destroyed", "add another with "+addCommand(r)
-		if r.version != "" {
-			mend += " and refer to that"
-		}
+		problem, mend = "the version is destroyed", "add another with "+replaceCommand(r)
 	case strings.Contains(message, "DISABLED"):
 		problem = "the version is disabled"
 		mend = fmt.Sprintf("enable it with `gcloud secrets versions enable %s --secret=%s --project=%s`", cmp.Or(r.version, latestVersion), r.name, r.project)
@@ -110,6 +107,18 @@ func damaged(r Ref) error {
 
 func empty(r Ref) error {
 	return errors.New("it is empty: add a version that is not with " + addCommand(r))
+}
+
+func unsendable(r Ref, found string) error {
+	return fmt.Errorf("there is %s in it, which no HTTP header can carry: add a version without that with %s", found, replaceCommand(r))
+}
+
+// replaceCommand replaces a version that cannot be used.
+func replaceCommand(r Ref) string {
+	if r.Pinned() {
+		return addCommand(r) + " and refer to that"
+	}
+	return addCommand(r)
 }
 
 func addCommand(r Ref) string {

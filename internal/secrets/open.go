@@ -113,12 +113,18 @@ func Open(ctx context.Context, o Options, wants ...Want) (*Source, error) {
 		case isLiteral:
 			values[i] = Literal(literal)
 			continue
-		case shared[w.Ref] == nil:
-			shared[w.Ref] = &entry{source: s, ref: w.Ref}
-			entries = append(entries, shared[w.Ref])
 		}
-		values[i] = Value{shared[w.Ref]}
-		values[i].entry.variables = append(values[i].entry.variables, w.Variable)
+		version := w.Ref
+		version.header = false
+		e := shared[version]
+		if e == nil {
+			e = &entry{source: s, ref: version}
+			shared[version] = e
+			entries = append(entries, e)
+		}
+		e.ref.header = e.ref.header || w.Ref.header
+		e.variables = append(e.variables, w.Variable)
+		values[i] = Value{e}
 	}
 	if err := s.open(ctx, entries); err != nil {
 		_ = s.Close()
@@ -210,6 +216,9 @@ func (s *Source) fetch(ctx context.Context, r Ref) (string, error) {
 	// Secret Manager always sends a checksum; a stand-in may not.
 	case payload.DataCrc32C != nil && payload.GetDataCrc32C() != int64(crc32.Checksum(payload.GetData(), castagnoli)):
 		return "", damaged(r)
+	}
+	if found, never := HeaderFault(secret); never && r.header {
+		return "", unsendable(r, found)
 	}
 	return secret, nil
 }

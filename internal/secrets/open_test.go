@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,80 @@ func TestOpenShares(t *testing.T) {
 	wantSecret(t, b, "second")
 	wantSecret(t, pinned, "first")
 	wantCalls(t, m, 3)
+}
+
+// TestOpenForHeader has payloads that an HTTP header cannot carry stop the start
+// where they are meant for one, and nowhere else.
+func TestOpenForHeader(t *testing.T) {
+	t.Parallel()
+	m := newSecretManager(t)
+	m.Add("docs-site/line", payload+"\nrest\n")
+	m.Add("docs-site/null", payload+"\x00")
+	m.Add("docs-site/newline", payload+"\r\n")
+	m.Add("docs-site/space", "Bearer "+payload)
+	const add = "`gcloud secrets versions add "
+	for _, tt := range []struct{ name, ref, want, fault string }{
+		{"line break", "sm://docs-site/line", "", "OPENAI_API_KEY: sm://docs-site/line: there is a line break in it, which no HTTP header can carry: " +
+			"add a version without that with " + add + "line --project=docs-site --data-file=-`"},
+		{"pinned", "sm://docs-site/line#1", "", "OPENAI_API_KEY: sm://docs-site/line#1: there is a line break in it, which no HTTP header can carry: " +
+			"add a version without that with " + add + "line --project=docs-site --data-file=-` and refer to that"},
+		{"control character", "sm://docs-site/null", "", "OPENAI_API_KEY: sm://docs-site/null: there is a control character in it, which no HTTP header can carry: " +
+			"add a version without that with " + add + "null --project=docs-site --data-file=-`"},
+		{"newline at the end", "sm://docs-site/newline", payload, ""},
+		{"space", "sm://docs-site/space", "Bearer " + payload, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var key, binary secrets.Value
+			log, _ := newLog()
+			o := secrets.Options{EmulatorHost: m.Address(), Log: log}
+			source, err := secrets.Open(t.Context(), o, secrets.Want{Variable: "OPENAI_API_KEY", Ref: ref(t, tt.ref).ForHeader(), Into: &key})
+			fault := ""
+			if err != nil {
+				fault = err.Error()
+			} else {
+				defer source.Close()
+			}
+			if diff := cmp.Diff(tt.fault, fault); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
+			}
+			wantSecret(t, key, tt.want)
+			binary, _ = open(t, o, tt.ref)
+			if binary.Get() == "" {
+				t.Error("a secret for no header is empty")
+			}
+		})
+	}
+}
+
+// TestOpenSharesForHeader has one lookup serve a header and another purpose.
+func TestOpenSharesForHeader(t *testing.T) {
+	t.Parallel()
+	for _, first := range []bool{false, true} {
+		m := newSecretManager(t)
+		m.Add("docs-site/key", payload)
+		r := ref(t, "sm://docs-site/key")
+		refs := []secrets.Ref{r, r.ForHeader()}
+		if first {
+			slices.Reverse(refs)
+		}
+		var a, b secrets.Value
+		o := secrets.Options{EmulatorHost: m.Address()}
+		source, err := secrets.Open(t.Context(), o,
+			secrets.Want{Variable: "A", Ref: refs[0], Into: &a}, secrets.Want{Variable: "B", Ref: refs[1], Into: &b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Close()
+		wantCalls(t, m, 1)
+
+		m.Add("docs-site/key", payload+"\x00")
+		_, err = secrets.Open(t.Context(), o,
+			secrets.Want{Variable: "A", Ref: refs[0], Into: &a}, secrets.Want{Variable: "B", Ref: refs[1], Into: &b})
+		if err == nil || !strings.HasPrefix(err.Error(), "A, B: sm://docs-site/key: there is a control character in it") {
+			t.Errorf("error %v, want one for both", err)
+		}
+	}
 }
 
 // TestOpenIsConcurrent compares with one lookup in the same run, whatever this

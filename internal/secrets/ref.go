@@ -56,6 +56,7 @@ type Ref struct { //nolint:recvcheck // What parses must change it, what prints 
 
 	// Of a reference; project is empty in the short form, version for latest.
 	project, name, version string
+	header                 bool // See ForHeader.
 }
 
 // UnmarshalText parses the value of a variable. Its errors never contain that
@@ -144,8 +145,17 @@ func (r Ref) WithProject(project string) Ref {
 	return r
 }
 
-// Equal reports whether two variables hold the same.
+// ForHeader returns the reference to a secret that is sent in an HTTP header. A
+// stored one that no header can carry, by [HeaderFault], then fails [Open] and
+// replaces no other secret. A literal and the zero Ref stay as they are.
+func (r Ref) ForHeader() Ref {
+	r.header = r.name != ""
+	return r
+}
+
+// Equal reports whether two variables hold the same, whatever it is for.
 func (r Ref) Equal(other Ref) bool {
+	r.header = other.header
 	a, aLiteral := r.Literal()
 	b, bLiteral := other.Literal()
 	if aLiteral && bLiteral {

@@ -2,10 +2,14 @@ package secrets_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -154,6 +158,68 @@ func TestRefEqual(t *testing.T) {
 		}
 	}
 }
+
+// TestRefForHeader has a reference be the same in all but what Open takes for it.
+func TestRefForHeader(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{"", payload, "sm://key", "sm://docs-site/key#7"} {
+		plain := ref(t, in)
+		header := plain.ForHeader()
+		if diff := cmp.Diff(shapeOf(plain), shapeOf(header)); diff != "" {
+			t.Errorf("%q: -want +got:\n%s", in, diff)
+		}
+		if !plain.Equal(header) || !header.Equal(plain) {
+			t.Errorf("%q is not equal to itself for a header", in)
+		}
+	}
+}
+
+// TestHeaderFault compares with what net/http sends.
+func TestHeaderFault(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, secret, want string
+		never              bool
+	}{
+		{"key", payload, "", false},
+		{"line feed", "a\nb", "a line break", true},
+		{"carriage return", "a\rb", "a line break", true},
+		{"line feed at the begin", "\na", "a line break", true},
+		{"null byte", "a\x00b", "a control character", true},
+		{"escape", "a\x1bb", "a control character", true},
+		{"delete", "a\x7fb", "a control character", true},
+		{"space and control character", "a b\x01", "a control character", true},
+		{"space", "a b", "a space", false},
+		{"tab", "a\tb", "a space", false},
+		{"not ASCII", "a\u200b", "a character that is not printable ASCII", false},
+		{"C1 control character", "a\u0085", "a character that is not printable ASCII", false},
+		{"not UTF-8", "a\xff", "a character that is not printable ASCII", false},
+		{"double quotes", `"a"`, "a quotation mark", false},
+		{"single quotes", "'a'", "a quotation mark", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			found, never := secrets.HeaderFault(tt.secret)
+			if found != tt.want || never != tt.never {
+				t.Errorf("HeaderFault = %q, %t; want %q, %t", found, never, tt.want, tt.never)
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://openai.example", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+tt.secret)
+			_, err = (&http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return nil, errDialled
+			}}).RoundTrip(r)
+			if refused := !errors.Is(err, errDialled); refused != tt.never {
+				t.Errorf("net/http: %v", err)
+			}
+		})
+	}
+}
+
+// errDialled says that net/http has accepted a request.
+var errDialled = errors.New("dialled")
 
 // TestRefFromEnvironment has the library fill references that Docent's
 // configuration is read with.

@@ -125,6 +125,57 @@ func TestRefreshFails(t *testing.T) {
 	wantCalls(t, m, calls+1)
 }
 
+// TestRefreshForHeader has a rotation bring what no HTTP header can carry: the last
+// good secret stays, whether its age or a rejection leads to the lookup.
+func TestRefreshForHeader(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		lookup func(c *clock, v secrets.Value)
+	}{
+		{"too old", func(c *clock, v secrets.Value) {
+			c.Advance(time.Minute)
+			v.Get()
+		}},
+		{"rejected", func(_ *clock, v secrets.Value) {
+			if got, changed := v.Renew(t.Context(), "good"); got != "good" || changed {
+				t.Errorf("Renew = %q, %t", got, changed)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m, c := newSecretManager(t), newClock()
+			m.Add("docs-site/key", "good")
+			log, logged := newLog()
+			var v secrets.Value
+			source, err := secrets.Open(t.Context(), secrets.Options{
+				EmulatorHost: m.Address(), TTL: time.Minute, LookupTimeout: patience, Now: c.Now, Log: log,
+			}, secrets.Want{Variable: "KEY", Ref: ref(t, "sm://docs-site/key").ForHeader(), Into: &v})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { source.Close() })
+			m.Add("docs-site/key", payload+"\nrest")
+			tt.lookup(c, v)
+			line := receive(t, logged, "the failure")
+			want := `level=WARN msg="secret not refreshed, its last good value stays in use" secret=sm://docs-site/key variables=[KEY] ` +
+				`error="there is a line break in it, which no HTTP header can carry: `
+			if !strings.HasPrefix(line, want) {
+				t.Errorf("logged %s, want %s", line, want)
+			}
+			mustNotLeak(t, "the log", line)
+			wantSecret(t, v, "good")
+
+			m.Add("docs-site/key", "better")
+			c.Advance(time.Minute)
+			v.Get()
+			receive(t, logged, "the change")
+			wantSecret(t, v, "better")
+		})
+	}
+}
+
 // TestRefreshPause shows the bounds of the pause after a failure.
 func TestRefreshPause(t *testing.T) {
 	t.Parallel()

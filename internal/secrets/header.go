@@ -1,0 +1,28 @@
+package secrets
+
+import (
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// HeaderFault returns what a secret has in it that does not belong in an HTTP
+// header, such as "a line break", or nothing. It reports never where net/http
+// refuses to send such a header; the rest may be meant, by a gateway. The text
+// quotes nothing of the secret.
+func HeaderFault(secret string) (found string, never bool) {
+	notPrintable := func(r rune) bool { return r < '!' || r > '~' }
+	switch {
+	case strings.ContainsAny(secret, "\r\n"):
+		return "a line break", true
+	case !httpguts.ValidHeaderFieldValue(secret):
+		return "a control character", true
+	case strings.ContainsAny(secret, " \t"):
+		return "a space", false
+	case strings.ContainsFunc(secret, notPrintable):
+		return "a character that is not printable ASCII", false
+	case strings.ContainsAny(secret, "\"'"):
+		return "a quotation mark", false
+	}
+	return "", false
+}
