@@ -27,7 +27,7 @@ func fails(t *testing.T, environment ...string) (stdout, stderr string) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("exit: %v, want status 1\n%s%s", err, &out, &diag)
 	}
-	if strings.Contains(out.String()+diag.String(), testKey) {
+	if strings.Contains(strings.ToLower(out.String()+diag.String()), strings.ToLower(testKey)) {
 		t.Errorf("the key shows in the output:\n%s%s", &out, &diag)
 	}
 	return out.String(), diag.String()
@@ -67,6 +67,41 @@ func TestStart_APIKeyThatNoHeaderCarries(t *testing.T) {
 `
 	if diff := cmp.Diff(want, stderr); stdout != "" || diff != "" {
 		t.Errorf("stdout %q, stderr (-want +got):\n%s", stdout, diff)
+	}
+}
+
+// TestStart_KeyAmongOrigins has the key pasted into ALLOWED_ORIGINS. The helpers
+// search all output for it.
+func TestStart_KeyAmongOrigins(t *testing.T) {
+	t.Parallel()
+	for name, list := range map[string]string{
+		"bare":        testKey,
+		"after comma": testOrigin + "," + testKey,
+		"host":        "https://" + testKey,
+		"user":        "https://" + testKey + "@docs.example.com",
+		"path":        testOrigin + "/" + testKey,
+		"query":       testOrigin + "?key=" + testKey,
+		"port":        testOrigin + ":" + testKey,
+		"below star":  "https://*." + testKey,
+		"label":       "https://" + testKey + ".example.com/",
+		"not ASCII":   "https://" + testKey + "\u200b",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, format := range []string{"text", "json"} {
+				stdout, stderr := fails(t, "PORT=127.0.0.1:0", "ALLOWED_ORIGINS="+list, "OPENAI_API_KEY="+testKey, "CHATKIT_WORKFLOW_ID=wf_1", "LOG_FORMAT="+format)
+				if !strings.Contains(stdout+stderr, "ALLOWED_ORIGINS entry ") {
+					t.Errorf("no fault of ALLOWED_ORIGINS:\n%s%s", stdout, stderr)
+				}
+			}
+			w := newWorld(t)
+			w.set("ALLOWED_ORIGINS=" + list)
+			for _, args := range [][]string{nil, {"--json"}} {
+				if output := w.check(1, args...); !strings.Contains(output, "ALLOWED_ORIGINS entry ") {
+					t.Errorf("no fault of ALLOWED_ORIGINS:\n%s", output)
+				}
+			}
+		})
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -45,7 +46,9 @@ type List struct {
 // the host is a loopback one, for any port and none.
 //
 // The error unwraps to a []error of one fault per bad entry, each saying what
-// would be right. With it comes a List that allows nobody.
+// would be right. A fault quotes its entry only where that is plainly an origin:
+// anything else may be a key in the wrong variable. With the error comes a List
+// that allows nobody.
 func Parse(list string) (List, error) {
 	if strings.TrimSpace(list) == "" {
 		return List{}, errors.Join(errors.New("the list is empty, so nobody could use the assistant: " +
@@ -61,11 +64,8 @@ func Parse(list string) (List, error) {
 			l.patterns = append(l.patterns, compile(entry))
 		case err == nil:
 			l.exact[entry] = struct{}{}
-		case strings.Contains(raw, "@"):
-			// What stands before it may be a password, and faults are logged.
-			faults = append(faults, fmt.Errorf("entry %d: %w", i+1, err))
 		default:
-			faults = append(faults, fmt.Errorf("entry %d, %q: %w", i+1, raw, err))
+			faults = append(faults, faultOf(i+1, raw, err))
 		}
 	}
 	if len(faults) > 0 {
@@ -183,7 +183,7 @@ func check(entry string) error {
 		return errors.New("only one * can be in an entry: write the other part out")
 	}
 	if i := strings.IndexAny(rest, `/\?#`); i >= 0 {
-		return fmt.Errorf("drop %q at its end: an origin has no path, query or fragment, nor a slash", rest[i:])
+		return advise("drop %q at its end: an origin has no path, query or fragment, nor a slash", rest[i:])
 	}
 	host, port, hasPort := rest, "", false
 	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') {
@@ -218,7 +218,7 @@ func checkHost(host string) error {
 			return errors.New("colons and brackets are for an IPv6 address without zone or *, as in http://[::1]:8080")
 		}
 		if want := "[" + browserIPv6(addr) + "]"; host != want {
-			return fmt.Errorf("write the address as browsers do, %s", want)
+			return advise("write the address as browsers do, %s", want)
 		}
 		return nil
 	case strings.Contains(host, "*") && (strings.Contains(last, "*") || numeric(last)):
@@ -236,16 +236,20 @@ func checkHost(host string) error {
 		if strings.ContainsFunc(label, func(r rune) bool { return r > unicode.MaxASCII }) {
 			ascii, err := idna.Lookup.ToASCII(label)
 			if err != nil { // A * is among the reasons: punycode has no place for one.
-				return fmt.Errorf("%q is not ASCII: write the xn-- form that browsers send, without a *", label)
+				return advise("%q is not ASCII: write the xn-- form that browsers send, without a *", label)
 			}
-			return fmt.Errorf("%q is not ASCII: write it as browsers send it, %q", label, ascii)
+			return advise("%q is not ASCII: write it as browsers send it, %q", label, ascii)
 		}
 		if !validLabel(strings.Replace(label, "*", "x", 1)) {
-			return fmt.Errorf("%q cannot be part of a host: between dots belong 1 to %d letters, digits and hyphens, "+
-				"no hyphen at either end", label, maxLabel)
+			return advise("%q cannot be part of a host: between dots belong 1 to "+strconv.Itoa(maxLabel)+
+				" letters, digits and hyphens, no hyphen at either end", label)
 		}
 	}
-	if strings.Contains(host, "*") {
+	switch {
+	// A list that is accepted is logged. No site's last label looks like a key.
+	case credential(last):
+		return errors.New("it looks like a key: OPENAI_API_KEY is the variable for one; name the site here, as in https://docs.example.com")
+	case strings.Contains(host, "*"):
 		return checkWildcard(host)
 	}
 	return nil
@@ -273,11 +277,11 @@ func checkWildcard(host string) error {
 		return nil
 	case icann || !strings.Contains(suffix, "."):
 		// Without a dot and not ICANN's, it is not on the list at all.
-		return fmt.Errorf("names under %q are anybody's to register: put the * below one of your own, "+
+		return advise("names under %q are anybody's to register: put the * below one of your own, "+
 			"as in *.my-site.%[1]s", parent)
 	case !strings.Contains(head, "--") && !strings.Contains(tail, "--"):
 		// A label has no - at its ends, so beyond a -- there is a fixed piece.
-		return fmt.Errorf("names under %q are anybody's to take: part the * from your site's name by --, "+
+		return advise("names under %q are anybody's to take: part the * from your site's name by --, "+
 			"as in my-site--*.%[1]s, or put it below that name", parent)
 	}
 	return nil

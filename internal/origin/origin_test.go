@@ -1,6 +1,7 @@
 package origin_test
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -269,6 +270,110 @@ func TestParseNamesEveryFault(t *testing.T) {
 	}
 	if l.Allows("https://good.example") {
 		t.Error("a list with a fault allows its good entry")
+	}
+}
+
+// keys are credentials of several forms, as they are pasted.
+var keys = map[string]string{
+	"OpenAI's":           "sk-test-KEY0000000000000000000000000000KEY",
+	"OpenAI's, longer":   "sk-proj-" + strings.Repeat("aB3_xY9-", 19) + "A",
+	"OpenAI's, short":    "sk-test-key",
+	"client secret":      "ek_68d4c0ffee68d4c0ffee",
+	"session":            "sess-68d4c0ffee",
+	"hexadecimal":        "0123456789abcdef0123456789ABCDEF",
+	"UUID":               "6F9619FF-8B86-D011-B42D-00CF4FC964FF",
+	"JSON Web Token":     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVPmB92K27uhbUJU1p1rwW1gFWFOEjXk",
+	"key of 40 and more": "v1.0-AbCdEfGh1234567890_AbCdEfGh1234567890",
+}
+
+// TestParseHidesKeys has keys pasted into each place of the list: no fault, nor a
+// list that is accepted, may show one.
+func TestParseHidesKeys(t *testing.T) {
+	t.Parallel()
+	places := []struct{ name, list string }{
+		{"bare", "KEY"},
+		{"with its variable", "OPENAI_API_KEY=KEY"},
+		{"after a comma", "https://docs.example.com, KEY"},
+		{"before a comma", "KEY,https://docs.example.com/"},
+		{"after a line break", "https://docs.example.com\nKEY"},
+		{"after a space", "https://docs.example.com KEY"},
+		{"as the scheme", "KEY://docs.example.com"},
+		{"before the scheme", "KEYhttps://docs.example.com"},
+		{"as the host", "https://KEY"},
+		{"as the host of another scheme", "wss://KEY"},
+		{"as the host, with a slash", "https://KEY/"},
+		{"as the host, with a port", "https://KEY:8443"},
+		{"as the host, with a zero-width space", "https://KEY\u200b"},
+		{"as the host, with a letter that is not ASCII", "https://KEYé"},
+		{"as the host, in brackets", "https://[KEY]"},
+		{"as the host, with a dot at its end", "https://KEY."},
+		{"as the host, with an underscore", "https://KEY_"},
+		{"after the host", "https://docs.example.comKEY"},
+		{"as a label under a bad one", "https://KEY.my_site.example.com"},
+		{"as a label, with a path", "https://KEY.example.com/docs"},
+		{"below a star", "https://*.KEY"},
+		{"beside a star", "https://KEY*.web.app"},
+		{"as a user", "https://KEY@docs.example.com"},
+		{"as a password", "https://user:KEY@docs.example.com"},
+		{"as a user without a scheme", "KEY@docs.example.com"},
+		{"as a path", "https://docs.example.com/KEY"},
+		{"in a path", "https://docs.example.com/v1/KEY/docs"},
+		{"after a backslash", `https://docs.example.com\KEY`},
+		{"in a query", "https://docs.example.com?key=KEY"},
+		{"in a query after a path", "https://docs.example.com/?key=KEY&a=b"},
+		{"as a fragment", "https://docs.example.com#KEY"},
+		{"as a port", "https://docs.example.com:KEY"},
+		{"after a port", "https://docs.example.com:8443KEY"},
+		{"after a semicolon", "https://docs.example.com;KEY"},
+	}
+	for kind, key := range keys {
+		for _, place := range places {
+			t.Run(kind+" "+place.name, func(t *testing.T) {
+				t.Parallel()
+				if place.name == "after the host" && len(key) < 20 {
+					t.Skip("it reads as a name such as desk-reservations")
+				}
+				list := strings.ReplaceAll(place.list, "KEY", key)
+				l, err := origin.Parse(list)
+				if err == nil {
+					t.Errorf("Parse(%q) found no fault", list)
+				}
+				output := strings.ToLower(fmt.Sprint(err, l))
+				for part := range strings.FieldsFuncSeq(strings.ToLower(key), func(r rune) bool { return r == '.' }) {
+					if len(part) > 4 && strings.Contains(output, part) {
+						t.Errorf("%q shows the key:\n%v", list, output)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestParseQuotes has entries that are plainly origins stand in their faults, and
+// others be named by their number alone.
+func TestParseQuotes(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, entry, want string }{
+		{"slash", "https://Docs.example.com/", `entry 1, "https://Docs.example.com/": drop "/" at its end: an origin has no path, query or fragment, nor a slash`},
+		{"short path", "https://docs.example.com/docs", `entry 1, "https://docs.example.com/docs": drop "/docs" at its end: an origin has no path, query or fragment, nor a slash`},
+		{"long path", "https://docs.example.com/getting-started", `entry 1: drop "…" at its end: an origin has no path, query or fragment, nor a slash`},
+		{"preview", "https://my-site--pr42-a1b2c3d4.web.app/", `entry 1, "https://my-site--pr42-a1b2c3d4.web.app/": drop "/" at its end: an origin has no path, query or fragment, nor a slash`},
+		{"default port", "https://docs.example.com:443", `entry 1, "https://docs.example.com:443": drop :443: browsers leave the default port out`},
+		{"IDN", "https://bücher.example", `entry 1, "https://bücher.example": "bücher" is not ASCII: write it as browsers send it, "xn--bcher-kva"`},
+		{"IPv6", "http://[0::1]:8080", `entry 1, "http://[0::1]:8080": write the address as browsers do, [::1]`},
+		{"star", "https://*.com", `entry 1, "https://*.com": names under "com" are anybody's to register: put the * below one of your own, as in *.my-site.com`},
+		{"no scheme", "docs.example.com", "entry 1: begin it with https:// or http://, as in https://docs.example.com"},
+		{"site that begins as a key does", "https://sk-docs.example.com/", `entry 1, "https://sk-docs.example.com/": drop "/" at its end: an origin has no path, query or fragment, nor a slash`},
+		{"key for a host", "https://" + keys["OpenAI's"], "entry 1: it looks like a key: OPENAI_API_KEY is the variable for one; name the site here, as in https://docs.example.com"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := origin.Parse(tt.entry)
+			if diff := cmp.Diff(tt.want, fmt.Sprint(err)); diff != "" {
+				t.Errorf("fault (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

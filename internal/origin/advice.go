@@ -1,0 +1,71 @@
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// advice says what is wrong with an entry and what would be right. Its pieces are
+// the parts of the entry that it repeats: an entry may be a key that was pasted
+// into the wrong variable, and then the log must hold no part of it.
+type advice struct {
+	format string
+	pieces []any
+}
+
+func advise(format string, pieces ...any) error { return &advice{format, pieces} }
+
+func (a *advice) Error() string { return fmt.Sprintf(a.format, a.pieces...) }
+
+// withoutPieces returns the same advice with a … for each piece.
+func (a *advice) withoutPieces() error {
+	hidden := make([]any, len(a.pieces))
+	for i := range hidden {
+		hidden[i] = "…"
+	}
+	return &advice{a.format, hidden}
+}
+
+// faultOf names an entry by its number, and by its text where that is plainly an
+// origin.
+func faultOf(number int, entry string, err error) error {
+	if quotable(entry) {
+		return fmt.Errorf("entry %d, %q: %w", number, entry, err)
+	}
+	var a *advice
+	if errors.As(err, &a) {
+		err = a.withoutPieces()
+	}
+	return fmt.Errorf("entry %d: %w", number, err)
+}
+
+var (
+	// plain matches an http or https origin, be it a bad one: a host, a port and a
+	// few characters after it. There is no room for a user, and none for a key but
+	// in the host.
+	plain = regexp.MustCompile(`(?i)^https?://([\pL\pN.*_-]+|\[[0-9a-f:.*]+\])(:[0-9*]{0,6})?([/\\?#][^@]{0,7})?$`)
+	// prefixed matches what begins as OpenAI's keys, client secrets and sessions do.
+	prefixed = regexp.MustCompile(`(?i)(^|[^a-z0-9])(sk|ek|sess)[-_][a-z0-9_-]{8}`)
+	// runs matches what is as long as other keys are, if there are digits in it.
+	runs = regexp.MustCompile(`[0-9A-Za-z_-]{32,}|[0-9A-Za-z_]{20,}`)
+)
+
+// quotable reports whether an entry may be repeated in a message.
+func quotable(entry string) bool {
+	return entry == "" || entry == "*" || plain.MatchString(entry) && !credential(entry)
+}
+
+// credential reports whether a text looks like a key or a token, or has one in it.
+func credential(text string) bool {
+	if prefixed.MatchString(text) {
+		return true
+	}
+	for _, run := range runs.FindAllString(text, -1) {
+		if strings.ContainsAny(run, "0123456789") {
+			return true
+		}
+	}
+	return false
+}
