@@ -437,12 +437,42 @@ func TestVersion(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"serve"}, {"--help"}, {"check", "--yaml"}, {"check", "--json", "more"}, {"version", "--json"}} {
-		t.Run(strings.Join(args, " "), func(t *testing.T) {
+	const all, check = "usage: docent                  serve", "usage: docent check            print"
+	tests := []struct {
+		args   string
+		status int
+		want   string // How the text begins: on standard output for status 0, else on standard error.
+	}{
+		{"--help", 0, all},
+		{"-h", 0, all},
+		{"help", 0, all},
+		{"check --help", 0, check},
+		{"check -h", 0, check},
+		{"help check", 0, check},
+		{"serve", 2, all},
+		{"--json", 2, all},
+		{"help more", 2, all},
+		{"--help check", 2, all},
+		{"version --json", 2, all},
+		{"check --yaml", 2, check},
+		{"check --json more", 2, check},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
-			cmd, stdout, stderr := newWorld(t).command(args...)
-			if got := exitStatus(t, cmd.Run()); got != 2 || stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), "usage: docent") {
-				t.Errorf("exit status %d, stdout %q, stderr %q, want 2 and the usage", got, stdout, stderr)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binary, strings.Fields(tt.args)...)
+			cmd.Env = []string{"GORACE=atexit_sleep_ms=0"} // Help takes no configuration.
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			status := exitStatus(t, cmd.Run())
+			text, other := &stdout, &stderr
+			if tt.status != 0 {
+				text, other = other, text
+			}
+			if status != tt.status || !strings.HasPrefix(text.String(), tt.want) || other.Len() > 0 {
+				t.Errorf("exit status %d, stdout %q, stderr %q, want %d and only %q…", status, &stdout, &stderr, tt.status, tt.want)
 			}
 		})
 	}

@@ -22,11 +22,6 @@ import (
 // -ldflags "-X main.version=v1.2.3 -X main.revision=4bf92f3".
 var version, revision string
 
-const usage = `usage: docent                  serve, configured by the environment variables that README.md lists
-       docent check [--json]   try everything that serving depends on, and say what to fix
-       docent version          say which build this is
-`
-
 func main() { os.Exit(run(os.Args[1:])) }
 
 // run returns the exit status: 1 for a failure that has been reported, 2 for
@@ -43,11 +38,15 @@ func run(args []string) int {
 		return checked(ctx, check.Report.WriteText)
 	case "check --json":
 		return checked(ctx, check.Report.WriteJSON)
+	case "help", "--help", "-h":
+		fmt.Print(usage)
+	case "check --help", "check -h", "help check":
+		fmt.Print(checkUsage)
 	case "version":
 		version, revision := build()
 		fmt.Printf("docent %s, revision %s, %s\n", version, revision, runtime.Version())
 	default:
-		fmt.Fprint(os.Stderr, usage)
+		fmt.Fprint(os.Stderr, usageOf(args))
 		return 2
 	}
 	return 0
