@@ -630,3 +630,48 @@ func TestAVisitorWhoLeavesCancelsTheCall(t *testing.T) {
 		t.Errorf("OpenAI was called %d times, want once", n)
 	}
 }
+
+// Nobody needs the body, but net/http notices only while it reads that the client
+// has left.
+func TestAVisitorWhoLeavesWithABodyOpenCancelsTheCall(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, body string
+		reset      bool // Leaves with a reset of the connection.
+	}{
+		{"announced", "Content-Length: 1000\r\n\r\nabc", false},
+		{"announced, reset", "Content-Length: 1000\r\n\r\nabc", true},
+		{"none of it yet", "Content-Length: 1000\r\n\r\n", false},
+		{"in chunks", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", false},
+		{"in chunks, reset", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true},
+		{"all of it", "Content-Length: 3\r\n\r\nabc", false},
+		{"200 kB of it", "Content-Length: 300000\r\n\r\n" + strings.Repeat("x", 200_000), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := start(t)
+			asked, cancelled := make(chan struct{}), make(chan struct{})
+			d.openai.Fail(func(_ http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				close(asked)
+				<-r.Context().Done()
+				close(cancelled)
+			})
+			conn := d.dial(t)
+			head := "POST " + sessionPath + " HTTP/1.1\r\nHost: docent\r\nOrigin: " + testOrigin + "\r\nX-Forwarded-For: 192.0.2.1\r\n"
+			if _, err := io.WriteString(conn, head+tt.body); err != nil {
+				t.Fatal(err)
+			}
+			<-asked
+			if tcp, ok := conn.(*net.TCPConn); ok && tt.reset {
+				tcp.SetLinger(0)
+			}
+			conn.Close()
+			<-cancelled
+			if r := d.records(t, 1)[0]; r["outcome"] != "client_gone" {
+				t.Errorf("record: %v, want client_gone", r)
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ package httpapi
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -77,7 +78,7 @@ func New(o Options) http.Handler {
 	r.Use(
 		a.logRequest,   // Outermost, so that it sees every answer and the whole time.
 		a.recoverPanic, // Inside the log, so that a panic is an outcome like others.
-		a.ignoreBody,
+		a.discardBody,
 		middleware.GetHead,
 	)
 	r.NotFound(a.handle(a.notFound))
@@ -141,25 +142,49 @@ func (a *api) guard(check handler) func(http.Handler) http.Handler {
 	}
 }
 
-// bodyPatience is how long the answer waits for the rest of a body.
-const bodyPatience = time.Second
+const (
+	// bodyPatience is how long an answer waits for the rest of a body.
+	bodyPatience = time.Second
+	// maxBody is how much of a body is read. It is also how much of the rest
+	// net/http reads before it sends an answer, to use the connection again.
+	maxBody = 256 << 10
+)
 
-// ignoreBody keeps a body, which nobody needs, from delaying anything for long.
-// Before net/http sends an answer it takes in up to 256 kB of what is left of
-// the body, so that the connection can be used again: without a deadline of its
-// own, for as long as the client likes. One thing is lost: while there is a body
-// to come, net/http does not see that a visitor leaves, whose session is then
-// minted.
-func (a *api) ignoreBody(next http.Handler) http.Handler {
+// discardBody reads the body, which nobody needs, while the request is answered.
+// net/http notices that a client has left only while it reads from it: without
+// this, everybody who leaves with a body open holds a call to OpenAI until the
+// request's time is up.
+func (a *api) discardBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r)
 		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
 			return
 		}
-		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyPatience)); err != nil {
-			a.Log.Debug("a body could not be given a deadline", "error", err)
-		}
+		go discard(r.Body)
+		defer func() {
+			patience := bodyPatience
+			if r.ContentLength > maxBody { // The connection is not used again.
+				patience = 0
+			}
+			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience)); err != nil {
+				a.Log.Debug("a body could not be given a deadline", "error", err)
+			}
+		}()
+		next.ServeHTTP(w, r)
 	})
+}
+
+// discard reads up to maxBody of a body. Its buffer is small: a client that sends
+// a body slowly keeps one for as long.
+func discard(body io.Reader) {
+	var buf [512]byte
+	for read := 0; read < maxBody; {
+		n, err := body.Read(buf[:])
+		if err != nil {
+			return
+		}
+		read += n
+	}
 }
 
 // budget ends whatever the request still waits for when its time is up.
