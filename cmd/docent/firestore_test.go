@@ -55,27 +55,41 @@ func addresses() func() string {
 	}
 }
 
-// Instances that count one address at the same instant may refuse more than
-// they must, on a slow machine: then whoever asks next is granted what is left,
-// and nothing more. None may count by itself, should the emulator be too slow to
-// answer: that would be exact on each instance alone.
+// An address never gets more than its limit. It gets fewer only where instances
+// contend for it: a count that is given up after its deadline may be carried out
+// by Firestore all the same, as the emulator does after five seconds, and its
+// grants are then lost. Whoever asks next is granted what is left.
 func TestFirestoreHoldsTheLimitExactly(t *testing.T) {
 	t.Parallel()
-	for _, instances := range []int{1, 3} {
-		t.Run(fmt.Sprint(instances, " instances"), func(t *testing.T) {
+	for _, tt := range []struct {
+		instances int
+		mode      string
+	}{
+		{1, "deny"},
+		{3, "deny"},
+		{3, "local"}, // An instance that took contention for an outage would count alone.
+	} {
+		t.Run(fmt.Sprint(tt.instances, " instances ", tt.mode), func(t *testing.T) {
 			t.Parallel()
 			env := []string{
 				"FIRESTORE_EMULATOR_HOST=" + testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT=" + testfirestore.Project(),
-				"RATE_LIMIT_ON_STORE_FAILURE=deny",
+				"RATE_LIMIT_ON_STORE_FAILURE=" + tt.mode,
 			}
 			var all []*docent
-			for range instances {
+			for range tt.instances {
 				all = append(all, start(t, env...))
+			}
+			contended := func() (n int) {
+				for _, d := range all {
+					n += strings.Count(d.output.String(), `"limited_by":"contention"`)
+				}
+				return n
 			}
 			next := addresses()
 			for round := range 5 {
 				var from string
 				var minute time.Time
+				before := contended()
 				got := burst(t, 100, func() string { from, minute = next(), time.Now().Truncate(time.Minute); return from }, all...)
 				granted := got[200]
 				if granted+got[429]+got[503] != 100 || granted > 5 {
@@ -86,8 +100,11 @@ func TestFirestoreHoldsTheLimitExactly(t *testing.T) {
 						granted++
 					}
 				}
-				if time.Now().Truncate(time.Minute).Equal(minute) && granted != 5 {
-					t.Errorf("round %d: %d granted in all, want 5", round, granted)
+				if !time.Now().Truncate(time.Minute).Equal(minute) {
+					continue // The address has another bucket by now.
+				}
+				if granted > 5 || granted < 5 && contended() == before {
+					t.Errorf("round %d: %d granted in all, want 5, or fewer where instances contended", round, granted)
 				}
 			}
 		})

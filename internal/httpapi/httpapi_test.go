@@ -225,7 +225,7 @@ func TestOneRecordPerRequest(t *testing.T) {
 	want := []map[string]any{
 		record("INFO", 200, "granted", nil),
 		record("INFO", 200, "granted", nil),
-		record("INFO", 429, "limited", nil),
+		record("INFO", 429, "limited", map[string]any{"limited_by": "address"}),
 		record("INFO", 403, "origin_not_allowed", map[string]any{"origin": "https://other.example"}),
 		record("INFO", 403, "origin_not_allowed", nil),
 		record("WARNING", 400, "client_address_unknown", nil),

@@ -132,8 +132,8 @@ func (a *api) attrs(r *http.Request, rec *record, status int, took time.Duration
 	if rec.outcome != "" {
 		attrs = append(attrs, slog.String("outcome", rec.outcome))
 	}
-	if rec.decision.Network {
-		attrs = append(attrs, slog.String("limited_by", "network"))
+	if rec.decision.Refused != "" {
+		attrs = append(attrs, slog.String("limited_by", string(rec.decision.Refused)))
 	}
 	if rec.limiter > 0 {
 		attrs = append(attrs, slog.Float64("limiter_ms", milliseconds(rec.limiter)))

@@ -13,13 +13,26 @@ type Decision struct {
 	// Reset is the time until the bucket ends, rounded up to whole seconds:
 	// from 1 s to 60 s, so that whoever waits for it never comes too early.
 	Reset time.Duration
-	// Network says that the address was refused for its network, which has used
-	// its share of this instance's ceiling.
-	Network bool
+	// Refused is why the request may not go on.
+	Refused Refusal
 	// First marks the first refusal of a bucket, or of a network in this minute,
 	// on this instance: the one that is worth a line in the log.
 	First bool
 }
+
+// Refusal is why a request is refused.
+type Refusal string
+
+// The reasons.
+const (
+	// ByAddress: the address has used its limit in this minute.
+	ByAddress Refusal = "address"
+	// ByNetwork: the address's network has used its share of this instance's
+	// ceiling, whatever is left to the address.
+	ByNetwork Refusal = "network"
+	// ByContention: other instances were counting the address at this instant.
+	ByContention Refusal = "contention"
+)
 
 // decide returns what a request gets that finds count others before it in the
 // bucket of minute.

@@ -385,7 +385,7 @@ func TestBreaker_LockedInFirestore(t *testing.T) {
 		})
 		instances.Go(func() {
 			d, err := l.Take(t.Context(), netip.MustParseAddr(addr))
-			if err != nil || d.Granted || log.String() != "" {
+			if err != nil || d.Refused != ratelimit.ByContention || log.String() != "" {
 				t.Errorf("%s: %+v, %v, want a refusal; the log has %q", addr, d, err, log.String())
 			}
 		})

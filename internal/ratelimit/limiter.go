@@ -108,7 +108,7 @@ func (l *Limiter) StoreFailed(err error) { l.store.fail(era{}, err) }
 func (l *Limiter) Take(ctx context.Context, addr netip.Addr) (Decision, error) {
 	b := Bucket{Key: KeyOf(addr), Minute: MinuteOf(l.Now())}
 	if n, _ := l.memory.count(b); n >= l.Limit {
-		return l.refuse(b), nil
+		return l.refuse(b, ByAddress), nil
 	}
 	if l.store == nil {
 		w := newWaiter()
@@ -168,7 +168,7 @@ func (l *Limiter) serve(b Bucket, q *queue) {
 		}
 		contended = false
 		for _, w := range batch {
-			w.answer <- answer{decision: l.refuse(b)}
+			w.answer <- answer{decision: l.refuse(b, ByContention)}
 		}
 	}
 }
@@ -209,13 +209,15 @@ func (l *Limiter) answer(b Bucket, batch []*waiter) (contended bool) {
 		case err != nil && !errors.Is(err, ErrContended):
 			w.answer <- answer{err: err}
 		case i < want && g.N == r.n && r.networkFull:
-			d := l.refusal(b)
-			d.Network, d.First, r.first = true, r.first, false
+			d := l.refusal(b, ByNetwork)
+			d.First, r.first = r.first, false
 			w.answer <- answer{decision: d}
 		case i < want && g.N == r.n:
 			w.answer <- answer{err: overCapacity(untilEnd(b.Minute, l.Now()))}
+		case errors.Is(err, ErrContended):
+			w.answer <- answer{decision: l.refuse(b, ByContention)}
 		default:
-			w.answer <- answer{decision: l.refuse(b)}
+			w.answer <- answer{decision: l.refuse(b, ByAddress)}
 		}
 	}
 	return errors.Is(err, ErrContended)
@@ -240,13 +242,17 @@ func (l *Limiter) grant(b Bucket, ask Ask) (Grant, error) {
 	return g, err
 }
 
-func (l *Limiter) refuse(b Bucket) Decision {
-	d := l.refusal(b)
+func (l *Limiter) refuse(b Bucket, why Refusal) Decision {
+	d := l.refusal(b, why)
 	d.First = l.memory.refuse(b)
 	return d
 }
 
-func (l *Limiter) refusal(b Bucket) Decision { return decide(l.Limit, l.Limit, b.Minute, l.Now()) }
+func (l *Limiter) refusal(b Bucket, why Refusal) Decision {
+	d := decide(l.Limit, l.Limit, b.Minute, l.Now())
+	d.Refused = why
+	return d
+}
 
 // logFull reports a full memory, once a minute.
 func (l *Limiter) logFull(minute Minute, err error) {

@@ -113,8 +113,8 @@ func TestTakeUntilTheLimit(t *testing.T) {
 		{Granted: true, Limit: 5, Remaining: 2, Reset: reset},
 		{Granted: true, Limit: 5, Remaining: 1, Reset: reset},
 		{Granted: true, Limit: 5, Remaining: 0, Reset: reset},
-		{Limit: 5, Reset: reset, First: true},
-		{Limit: 5, Reset: reset},
+		{Limit: 5, Reset: reset, Refused: ratelimit.ByAddress, First: true},
+		{Limit: 5, Reset: reset, Refused: ratelimit.ByAddress},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("decisions (-want +got):\n%s", diff)
@@ -222,7 +222,7 @@ func TestCeiling(t *testing.T) {
 	if !errors.As(err, &over) {
 		t.Errorf("Take over the ceiling: %v, want an OverCapacityError", err)
 	}
-	if d := take(t, l, "192.0.2.1"); d.Granted || d.Network || d.Reset != 40*time.Second {
+	if d := take(t, l, "192.0.2.1"); d.Refused != ratelimit.ByAddress || d.Reset != 40*time.Second {
 		t.Errorf("an address over its own limit got %+v, want a refusal of its own", d)
 	}
 	now = noon.Add(time.Minute)
@@ -317,7 +317,7 @@ func TestCeiling_NetworkShare(t *testing.T) {
 					switch {
 					case d.Granted:
 						granted++
-					case !d.Network || d.Remaining != 0 || d.Reset != untilNextMinute(now):
+					case d.Refused != ratelimit.ByNetwork || d.Remaining != 0 || d.Reset != untilNextMinute(now):
 						t.Fatalf("address %d got %+v, want a refusal of its network until the minute ends", n, d)
 					case d.First:
 						first++
@@ -489,8 +489,8 @@ func TestContentionIsARefusal(t *testing.T) {
 			return ratelimit.Grant{}, fmt.Errorf("wrapped: %w", ratelimit.ErrContended)
 		})
 	})
-	if d := take(t, l, "192.0.2.1"); d.Granted {
-		t.Error("granted although the bucket could not be counted")
+	if d := take(t, l, "192.0.2.1"); d.Refused != ratelimit.ByContention {
+		t.Errorf("%+v although the bucket could not be counted", d)
 	}
 }
 
@@ -511,7 +511,7 @@ func TestContentionRefusesTheWholeQueue(t *testing.T) {
 		began := time.Now()
 		for range 10 {
 			go func() {
-				if d := take(t, l, "192.0.2.1"); d.Granted || time.Since(began) > ratelimit.StoreTimeout {
+				if d := take(t, l, "192.0.2.1"); d.Refused != ratelimit.ByContention || time.Since(began) > ratelimit.StoreTimeout {
 					t.Errorf("%+v after %s, want a refusal after %s", d, time.Since(began), ratelimit.StoreTimeout)
 				}
 			}()
@@ -712,7 +712,7 @@ func TestBreaker_LockedBucketIsNotAnOutage(t *testing.T) {
 			o.locked = ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1"))
 			d, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1"))
 			synctest.Wait()
-			if err != nil || d.Granted || time.Since(o.start) != ratelimit.StoreTimeout {
+			if err != nil || d.Refused != ratelimit.ByContention || time.Since(o.start) != ratelimit.StoreTimeout {
 				t.Errorf("deny=%v: %+v, %v after %s, want a refusal after %s", deny, d, err, time.Since(o.start), ratelimit.StoreTimeout)
 			}
 			if o.log.String() != "" {
