@@ -38,15 +38,15 @@ screenshots: deps ## The pictures in README.md, from the demo
 	go test -count=1 -run=TestPictures ./cmd/demo -pictures=$(CURDIR)/docs
 
 bench: ## The built service beside its yardsticks: cold start, rates, memory. Linux, with the Firestore emulator
-	go run ./cmd/bench
+	go run ./bench
 
 bench-micro: ## Go benchmarks of the hot pieces, compared with those of the last run
 	@mkdir -p $(BIN) && touch $(BIN)/micro.txt && mv $(BIN)/micro.txt $(BIN)/micro-before.txt
 	go test -run='^$$' -bench='Allows|KeyOf|Take|Handler' -count=6 ./internal/origin ./internal/ratelimit ./internal/httpapi >$(BIN)/micro.txt
-	go run golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION) $(BIN)/micro-before.txt $(BIN)/micro.txt
+	go run golang.org/x/perf/benchstat@$(BENCHSTAT_VERSION) $(BIN)/micro-before.txt $(BIN)/micro.txt
 
 soak: ## Mixed traffic with faults for SOAK: does anything pile up?
-	go run ./cmd/bench -soak=$(SOAK)
+	go run ./bench -soak=$(SOAK)
 
 lint: $(GOLANGCI) ## The linters of .golangci.yml
 	$(GOLANGCI) run

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"docent/internal/address"
 	"docent/internal/config"
 
 	"github.com/google/go-cmp/cmp"
@@ -182,7 +183,7 @@ func TestEnvironmentIsDocents(t *testing.T) {
 			t.Errorf("%s is not allowed", origin)
 		}
 	}
-	if diff := cmp.Diff(fmt.Sprint(append(config.CloudRun(), config.FirebaseHosting()...)), fmt.Sprint(c.TrustedProxies)); diff != "" {
+	if diff := cmp.Diff(fmt.Sprint(append(address.CloudRun(), address.FirebaseHosting()...)), fmt.Sprint(c.TrustedProxies)); diff != "" {
 		t.Errorf("trusted proxies (-want +got):\n%s", diff)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 const (
@@ -93,7 +93,7 @@ func hosting(t *testing.T, service string) string {
 	if _, err := os.Stat(program); err != nil {
 		orSkip(t, "Firebase's tools are not installed: `make deps` does that, with npm")
 	}
-	guard, alive, err := testkit.Guard(node, program, "emulators:start", "--only=hosting", "--project=docent-test")
+	guard, alive, err := standin.Guard(node, program, "emulators:start", "--only=hosting", "--project=docent-test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,9 +136,9 @@ func hosting(t *testing.T, service string) string {
 
 // behindHosting runs Docent with a stand-in OpenAI behind it and Hosting in front
 // of it, and trusts both of Hosting's hops.
-func behindHosting(t *testing.T) (url string, openai *testkit.OpenAI) {
+func behindHosting(t *testing.T) (url string, openai *standin.OpenAI) {
 	t.Helper()
-	openai = testkit.NewOpenAI(testKey, testWorkflow)
+	openai = standin.NewOpenAI(testKey, testWorkflow)
 	base, stop, err := openai.Listen()
 	if err != nil {
 		t.Fatal(err)

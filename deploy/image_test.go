@@ -20,7 +20,7 @@ import (
 	"syscall"
 	"testing"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -330,7 +330,7 @@ func TestImageServesFromAnEmptyRoot(t *testing.T) {
 		orSkip(t, "changing the root directory takes root")
 	}
 	// Over TLS, which only the image's CA bundle can vouch for.
-	openai := testkit.NewOpenAI(testKey, testWorkflow)
+	openai := standin.NewOpenAI(testKey, testWorkflow)
 	upstream := httptest.NewTLSServer(openai)
 	t.Cleanup(upstream.Close)
 

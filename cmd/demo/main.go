@@ -12,8 +12,8 @@ import (
 	"strings"
 	"syscall"
 
-	"docent/internal/service"
-	"docent/internal/testkit"
+	"docent/internal/app"
+	"docent/internal/standin"
 )
 
 const (
@@ -24,14 +24,14 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
-	if err := run(ctx, service.OS()); err != nil {
+	if err := run(ctx, app.OS()); err != nil {
 		os.Exit(1)
 	}
 }
 
 // run is the service with defaults that work on one machine. Whatever the
 // environment says goes before them.
-func run(ctx context.Context, p service.Process) error {
+func run(ctx context.Context, p app.Process) error {
 	environment := map[string]string{
 		"PORT":            "127.0.0.1:8787",
 		"ALLOWED_ORIGINS": "http://localhost:*,http://127.0.0.1:*",
@@ -48,7 +48,7 @@ func run(ctx context.Context, p service.Process) error {
 	standIn := environment["OPENAI_API_KEY"] == "" || environment["CHATKIT_WORKFLOW_ID"] == ""
 	if standIn {
 		backend = "a stand-in for OpenAI; set OPENAI_API_KEY and CHATKIT_WORKFLOW_ID for the real one"
-		url, stop, err := testkit.NewOpenAI(standInKey, standInWorkflow).Listen()
+		url, stop, err := standin.NewOpenAI(standInKey, standInWorkflow).Listen()
 		if err != nil {
 			fmt.Fprintln(p.Stderr, err)
 			return err //nolint:wrapcheck // It says all.
@@ -66,7 +66,7 @@ func run(ctx context.Context, p service.Process) error {
 	p.Environment = environment
 	p.Front = site
 	p.Listening = func(addr net.Addr) { greet(p.Stdout, addr, backend) }
-	return service.Run(ctx, p) //nolint:wrapcheck // It has been reported.
+	return app.Run(ctx, p) //nolint:wrapcheck // It has been reported.
 }
 
 func greet(w io.Writer, addr net.Addr, backend string) {

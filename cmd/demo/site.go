@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 //go:embed site
@@ -47,7 +47,7 @@ func front(standIn bool) (func(docent http.Handler) http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the docs site: %w", err)
 	}
-	chatKit := http.StripPrefix(standInPath, testkit.ChatKit())
+	chatKit := http.StripPrefix(standInPath, standin.ChatKit())
 	policy := contentSecurityPolicy(standIn)
 	return func(docent http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

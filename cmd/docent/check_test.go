@@ -27,7 +27,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 	"docent/internal/testkit/testfirestore"
 )
 
@@ -36,8 +36,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // world is what a check finds: everything works, unless a test spoils it.
 type world struct {
 	t       *testing.T
-	openai  *testkit.OpenAI
-	secrets *testkit.SecretManager
+	openai  *standin.OpenAI
+	secrets *standin.SecretManager
 	project string
 	address string // The stand-in OpenAI's.
 	env     []string
@@ -45,7 +45,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, openai: testkit.NewOpenAI(testKey, testWorkflow), project: testfirestore.Project()}
+	w := &world{t: t, openai: standin.NewOpenAI(testKey, testWorkflow), project: testfirestore.Project()}
 	base, stop, err := w.openai.Listen()
 	if err != nil {
 		t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"docent/internal/app"
 	"docent/internal/check"
-	"docent/internal/service"
 )
 
 // What a release is called and made of: set by its build, with
@@ -31,7 +31,7 @@ func run(args []string) int {
 	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
 	switch strings.Join(args, " ") {
 	case "":
-		if service.Run(ctx, service.OS()) != nil {
+		if app.Run(ctx, app.OS()) != nil {
 			return 1
 		}
 	case "check":
@@ -56,7 +56,7 @@ func run(args []string) int {
 // LOG_FORMAT says: it is an answer, not a log.
 func checked(ctx context.Context, write func(check.Report, io.Writer) error) int {
 	version, _ := build()
-	report := check.Run(ctx, check.Options{Environment: service.OS().Environment, Version: version})
+	report := check.Run(ctx, check.Options{Environment: app.OS().Environment, Version: version})
 	if err := write(report, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "docent:", err)
 		return 1

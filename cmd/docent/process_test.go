@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 	"docent/internal/testkit/testprocess"
 )
 
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // docent is a running process of the service.
 type docent struct {
 	url    string
-	openai *testkit.OpenAI
+	openai *standin.OpenAI
 	cmd    *exec.Cmd
 	output *output
 	exited chan error
@@ -87,7 +87,7 @@ func (o *output) String() string {
 // written no secret.
 func start(t *testing.T, environment ...string) *docent {
 	t.Helper()
-	d := &docent{openai: testkit.NewOpenAI(testKey, testWorkflow), output: &output{}}
+	d := &docent{openai: standin.NewOpenAI(testKey, testWorkflow), output: &output{}}
 	base, stop, err := d.openai.Listen()
 	if err != nil {
 		t.Fatal(err)

@@ -9,16 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 const newKey = "sk-test-NEW0000000000000000000000000000NEW"
 
 // manager returns a stand-in Secret Manager that holds the test's values, and
 // the environment that uses it.
-func manager(t *testing.T) (*testkit.SecretManager, []string) {
+func manager(t *testing.T) (*standin.SecretManager, []string) {
 	t.Helper()
-	m, err := testkit.NewSecretManager()
+	m, err := standin.NewSecretManager()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,22 +137,22 @@ func TestSecretsThatStopTheStart(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
-		spoil func(m *testkit.SecretManager)
+		spoil func(m *standin.SecretManager)
 		env   string
 		want  []string
 	}{
 		{"no such secret", nil, "CHATKIT_WORKFLOW_ID=sm://nowhere", []string{"CHATKIT_WORKFLOW_ID", "sm://test-project/nowhere", "gcloud secrets create nowhere"}},
-		{"no permission", func(m *testkit.SecretManager) { m.Deny("test-project/openai-api-key") }, "", []string{"OPENAI_API_KEY", "gcloud secrets add-iam-policy-binding openai-api-key"}},
-		{"disabled", func(m *testkit.SecretManager) { m.Disable("test-project/openai-api-key", 1) }, "", []string{"OPENAI_API_KEY", "gcloud secrets versions enable 1 --secret=openai-api-key"}},
-		{"damaged", func(m *testkit.SecretManager) { m.Corrupt("test-project/openai-api-key", true) }, "", []string{"OPENAI_API_KEY", "checksum"}},
-		{"empty", func(m *testkit.SecretManager) { m.Add("test-project/openai-api-key", "\n") }, "", []string{"OPENAI_API_KEY", "it is empty"}},
-		{"line break in the key", func(m *testkit.SecretManager) { m.Add("test-project/openai-api-key", testKey+"\nrest") }, "", []string{
+		{"no permission", func(m *standin.SecretManager) { m.Deny("test-project/openai-api-key") }, "", []string{"OPENAI_API_KEY", "gcloud secrets add-iam-policy-binding openai-api-key"}},
+		{"disabled", func(m *standin.SecretManager) { m.Disable("test-project/openai-api-key", 1) }, "", []string{"OPENAI_API_KEY", "gcloud secrets versions enable 1 --secret=openai-api-key"}},
+		{"damaged", func(m *standin.SecretManager) { m.Corrupt("test-project/openai-api-key", true) }, "", []string{"OPENAI_API_KEY", "checksum"}},
+		{"empty", func(m *standin.SecretManager) { m.Add("test-project/openai-api-key", "\n") }, "", []string{"OPENAI_API_KEY", "it is empty"}},
+		{"line break in the key", func(m *standin.SecretManager) { m.Add("test-project/openai-api-key", testKey+"\nrest") }, "", []string{
 			"OPENAI_API_KEY: sm://test-project/openai-api-key: there is a line break in it", "gcloud secrets versions add openai-api-key",
 		}},
-		{"control character in the key", func(m *testkit.SecretManager) { m.Add("test-project/openai-api-key", testKey+"\x00") }, "", []string{
+		{"control character in the key", func(m *standin.SecretManager) { m.Add("test-project/openai-api-key", testKey+"\x00") }, "", []string{
 			"OPENAI_API_KEY: sm://test-project/openai-api-key: there is a control character in it", "gcloud secrets versions add openai-api-key",
 		}},
-		{"identity key too short", func(m *testkit.SecretManager) { m.Add("test-project/short", "short") }, "IDENTITY_KEY=sm://short#1", []string{"IDENTITY_KEY has 5 bytes"}},
+		{"identity key too short", func(m *standin.SecretManager) { m.Add("test-project/short", "short") }, "IDENTITY_KEY=sm://short#1", []string{"IDENTITY_KEY has 5 bytes"}},
 		{"Secret Manager down", nil, "SECRET_MANAGER_EMULATOR_HOST=" + nowhere, []string{"OPENAI_API_KEY", "Secret Manager does not answer", "connection refused"}},
 	}
 	for _, tt := range tests {

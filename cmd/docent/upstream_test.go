@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 // answers makes a fault of an answer.
@@ -284,7 +284,7 @@ func (p *proxy) fallSilent() {
 
 func TestAConnectionThatDiesInSilenceIsReplaced(t *testing.T) {
 	t.Parallel()
-	openai := httptest.NewUnstartedServer(testkit.NewOpenAI(testKey, testWorkflow))
+	openai := httptest.NewUnstartedServer(standin.NewOpenAI(testKey, testWorkflow))
 	openai.EnableHTTP2 = true
 	openai.StartTLS()
 	t.Cleanup(openai.Close)

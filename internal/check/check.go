@@ -16,8 +16,8 @@ import (
 
 	"google.golang.org/api/option"
 
+	"docent/internal/app"
 	"docent/internal/config"
-	"docent/internal/service"
 )
 
 const (
@@ -145,7 +145,7 @@ func (r *run) project(ctx context.Context) bool {
 		r.set(projectCheck, ok("%s, by GOOGLE_CLOUD_PROJECT", r.config.Project))
 		return true
 	}
-	c, err := service.WithProject(ctx, r.config)
+	c, err := app.WithProject(ctx, r.config)
 	switch {
 	case err != nil:
 		r.set(projectCheck, fail("%s", oneLine(err.Error())))

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"docent/internal/check"
-	"docent/internal/testkit"
+	"docent/internal/standin"
 	"docent/internal/testkit/testfirestore"
 )
 
@@ -32,7 +32,7 @@ const (
 // environment is a right one with a stand-in for OpenAI, changed by settings.
 func environment(t *testing.T, settings ...string) map[string]string {
 	t.Helper()
-	base, stop, err := testkit.NewOpenAI(key, workflow).Listen()
+	base, stop, err := standin.NewOpenAI(key, workflow).Listen()
 	if err != nil {
 		t.Fatal(err)
 	}

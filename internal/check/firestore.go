@@ -16,9 +16,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"docent/internal/app"
 	"docent/internal/config"
 	"docent/internal/ratelimit"
-	"docent/internal/service"
 )
 
 const (
@@ -59,7 +59,7 @@ func (r *run) firestore(ctx context.Context) {
 // transaction makes the store count twice in a bucket that is no visitor's: the
 // first time creates the document, the second reads and updates it.
 func (r *run) transaction(ctx context.Context) Result {
-	options := service.StoreOptions(r.config)
+	options := app.StoreOptions(r.config)
 	store, err := ratelimit.OpenFirestore(ctx, options)
 	if err != nil {
 		return fail("%s", oneLine(err.Error()))
@@ -80,7 +80,7 @@ func (r *run) transaction(ctx context.Context) Result {
 		grant, err := r.grant(ctx, store, bucket, ratelimit.Ask{N: 1, Limit: 2, Seen: i > 0})
 		switch want := (ratelimit.Grant{Before: i, N: 1}); {
 		case errors.Is(err, ratelimit.ErrContended):
-			return fail("Firestore did not finish a transaction in %s: look at https://status.cloud.google.com, and whether it is far from here", service.StoreTimeout(r.config))
+			return fail("Firestore did not finish a transaction in %s: look at https://status.cloud.google.com, and whether it is far from here", app.StoreTimeout(r.config))
 		case err != nil:
 			return fail("%s", oneLine(err.Error()))
 		case grant != want:
@@ -97,7 +97,7 @@ func (r *run) transaction(ctx context.Context) Result {
 
 // grant asks with the service's own patience.
 func (r *run) grant(ctx context.Context, store *ratelimit.Firestore, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
-	ctx, cancel := context.WithTimeout(ctx, service.StoreTimeout(r.config))
+	ctx, cancel := context.WithTimeout(ctx, app.StoreTimeout(r.config))
 	defer cancel()
 	return store.Grant(ctx, b, ask) //nolint:wrapcheck // It says what to do.
 }

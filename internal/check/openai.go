@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"docent/internal/app"
 	"docent/internal/hosted"
 	"docent/internal/secrets"
-	"docent/internal/service"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 
 // openAI mints a session as the service does, and cancels it.
 func (r *run) openAI(ctx context.Context, apiKey, workflowID secrets.Value) Result {
-	client := hosted.New(service.MinterOptions(r.config, apiKey, workflowID))
+	client := hosted.New(app.MinterOptions(r.config, apiKey, workflowID))
 	defer client.Close()
 	mint, cancel := context.WithTimeout(ctx, r.config.RequestTimeout)
 	defer cancel()

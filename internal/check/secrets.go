@@ -7,9 +7,9 @@ import (
 	"sync"
 	"unicode"
 
+	"docent/internal/app"
 	"docent/internal/config"
 	"docent/internal/secrets"
-	"docent/internal/service"
 )
 
 // wanted is a secret to be checked.
@@ -55,7 +55,7 @@ func (r *run) secretsAndOpenAI(ctx context.Context) {
 func (r *run) secret(ctx context.Context, w *wanted) Result {
 	ref := w.ref.WithProject(r.config.Project)
 	var err error
-	w.source, err = secrets.Open(ctx, service.SecretOptions(r.config, slog.New(slog.DiscardHandler)),
+	w.source, err = secrets.Open(ctx, app.SecretOptions(r.config, slog.New(slog.DiscardHandler)),
 		secrets.Want{Variable: w.variable, Ref: ref, Into: &w.value})
 	if err != nil {
 		return fail("%s", oneLine(strings.TrimPrefix(err.Error(), w.variable+": ")))
@@ -112,7 +112,7 @@ func workflowShape(secret string) (fault string, notes []string) {
 }
 
 func identityShape(secret string) (fault string, notes []string) {
-	if _, err := service.DeriveKeys(secret, ""); err != nil {
+	if _, err := app.DeriveKeys(secret, ""); err != nil {
 		return err.Error(), nil
 	}
 	return "", nil
@@ -134,7 +134,7 @@ func (r *run) derivedIdentity(key *wanted) Result {
 	if key.source == nil {
 		return skipped("it is derived from OPENAI_API_KEY, which could not be read")
 	}
-	if _, err := service.DeriveKeys("", key.value.Get()); err != nil {
+	if _, err := app.DeriveKeys("", key.value.Get()); err != nil {
 		return fail("%v", err)
 	}
 	result := ok("not set: derived from OPENAI_API_KEY")

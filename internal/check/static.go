@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/publicsuffix"
 
+	"docent/internal/address"
 	"docent/internal/config"
 )
 
@@ -119,8 +120,8 @@ const (
 // trustedProxies looks for what makes all visitors one address, or lets them
 // choose theirs.
 func trustedProxies(c config.Config) Result {
-	cloudRun := trusts(c.TrustedProxies, config.CloudRun())
-	hosting := trusts(c.TrustedProxies, config.FirebaseHosting())
+	cloudRun := trusts(c.TrustedProxies, address.CloudRun())
+	hosting := trusts(c.TrustedProxies, address.FirebaseHosting())
 	var faults, notes []string
 	if c.OnCloudRun && !cloudRun {
 		faults = append(faults, "Cloud Run's own front end is not trusted, so all visitors share one address and its limit: add cloud-run to TRUSTED_PROXIES")
@@ -146,19 +147,19 @@ func trustedProxies(c config.Config) Result {
 }
 
 // trusts reports whether the networks of a preset are all among those trusted.
-func trusts(trusted, preset config.Proxies) bool {
+func trusts(trusted, preset address.Proxies) bool {
 	return !slices.ContainsFunc(preset, func(p netip.Prefix) bool { return !trusted.Covers(p) })
 }
 
 // describe names presets as the operator does.
-func describe(trusted config.Proxies, cloudRun, hosting bool) string {
+func describe(trusted address.Proxies, cloudRun, hosting bool) string {
 	var names []string
-	var preset config.Proxies
+	var preset address.Proxies
 	if cloudRun {
-		names, preset = append(names, "cloud-run"), append(preset, config.CloudRun()...)
+		names, preset = append(names, "cloud-run"), append(preset, address.CloudRun()...)
 	}
 	if hosting {
-		names, preset = append(names, "firebase-hosting"), append(preset, config.FirebaseHosting()...)
+		names, preset = append(names, "firebase-hosting"), append(preset, address.FirebaseHosting()...)
 	}
 	for _, p := range trusted {
 		if !slices.Contains(preset, p) {

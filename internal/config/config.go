@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"docent/internal/address"
 	"docent/internal/origin"
 	"docent/internal/secrets"
 
@@ -73,7 +74,7 @@ type Config struct {
 	SecretsTTL time.Duration `env:"SECRETS_TTL" envDefault:"5m" want:"a duration of at least 1s"`
 
 	// TrustedProxies are the hops whose X-Forwarded-For entries are believed.
-	TrustedProxies Proxies `env:"TRUSTED_PROXIES" want:"CIDRs such as 10.0.0.0/8, cloud-run or firebase-hosting, separated by commas"`
+	TrustedProxies address.Proxies `env:"TRUSTED_PROXIES" want:"CIDRs such as 10.0.0.0/8, cloud-run or firebase-hosting, separated by commas"`
 	// RequestTimeout is the whole budget of one request.
 	RequestTimeout time.Duration `env:"REQUEST_TIMEOUT" envDefault:"8s" want:"a duration from 1s to 60s"`
 	// IdentityKey is the secret behind visitor cookies and address hashes. It is
@@ -211,7 +212,7 @@ func (c *Config) fillIn() {
 		}
 	}
 	if c.TrustedProxies == nil && c.OnCloudRun {
-		c.TrustedProxies = CloudRun()
+		c.TrustedProxies = address.CloudRun()
 	}
 	if c.Project == "" && c.FirestoreEmulator != "" {
 		c.Project = EmulatorProject

@@ -12,6 +12,7 @@ import (
 
 	"docent/internal/hosted"
 	"docent/internal/httpapi"
+	"docent/internal/logging"
 	"docent/internal/origin"
 	"docent/internal/ratelimit"
 	"docent/internal/visitor"
@@ -50,7 +51,7 @@ func BenchmarkHandler(b *testing.B) {
 		{"foreign", http.MethodPost, 1, "https://elsewhere.example.com"},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
-			log := httpapi.NewLogger(io.Discard, "json", slog.LevelInfo)
+			log := logging.New(io.Discard, "json", slog.LevelInfo)
 			h := httpapi.New(httpapi.Options{
 				Origins:        origins,
 				Limiter:        ratelimit.New(ratelimit.Options{Limit: bench.limit, Ceiling: 1 << 30, Log: log, Now: time.Now}),

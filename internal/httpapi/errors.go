@@ -41,9 +41,9 @@ type problem struct {
 	status  int
 	message string
 	level   slog.Level
-	// free says that causing it costs the visitor nothing and Docent no call,
-	// so that a flood of it must not become a flood in the log.
-	free bool
+	// sampled says that causing it costs the sender nothing and Docent no call, so
+	// that a flood of it must not become a flood in the log.
+	sampled bool
 }
 
 var problems = map[string]problem{
@@ -112,18 +112,18 @@ func failureOf(err error) *failure {
 // fail answers with an error. The cause goes to the log and nowhere else.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := failureOf(err)
-	rec := recordOf(r.Context())
-	rec.outcome, rec.cause = f.code, f.cause
+	x := exchangeOf(r.Context())
+	x.outcome, x.cause = f.code, f.cause
 	if f.code == codeRateLimited {
-		rec.outcome = "limited"
-		setRateLimit(w.Header(), rec.decision)
+		x.outcome = outcomeLimited
+		setRateLimit(w.Header(), x.decision)
 	}
 	body := struct {
 		Error      string `json:"error"`
 		Code       string `json:"code"`
 		RequestID  string `json:"request_id"`
 		RetryAfter int64  `json:"retry_after,omitempty"`
-	}{problems[f.code].message, f.code, rec.id, seconds(f.retryAfter)}
+	}{problems[f.code].message, f.code, x.id, seconds(f.retryAfter)}
 	if body.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(body.RetryAfter, 10))
 	}

@@ -1,16 +1,21 @@
 // Package httpapi is Docent over HTTP: the way of a request, from the log to
-// the answer, and the server that carries it.
+// the answer.
 package httpapi
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
+	"docent/internal/address"
 	"docent/internal/hosted"
 	"docent/internal/ratelimit"
 	"docent/internal/visitor"
@@ -49,10 +54,7 @@ type Options struct {
 	Minter   Minter
 	Visitors *visitor.Signer
 	// TrustedProxies are the hops whose X-Forwarded-For entries are believed.
-	TrustedProxies []netip.Prefix
-	// FrontEnds are addresses of proxies that are not trusted but known: one of
-	// them as a visitor's address means that TRUSTED_PROXIES lacks something.
-	FrontEnds []netip.Prefix
+	TrustedProxies address.Proxies
 	// Timeout is the budget of one session request.
 	Timeout time.Duration
 	// Project is the Google Cloud project whose traces requests belong to, if any.
@@ -64,14 +66,15 @@ type Options struct {
 type api struct {
 	Options
 
-	routes   chi.Routes
-	noise    noise
-	frontEnd sync.Once // Reports one that passes for a visitor.
+	routes       chi.Routes
+	sampler      sampler
+	frontEnds    address.Proxies // Google's that are not trusted.
+	frontEndSeen sync.Once       // Reports one that is taken for a visitor.
 }
 
 // New returns the service's handler.
 func New(o Options) http.Handler {
-	a := &api{Options: o}
+	a := &api{Options: o, frontEnds: o.TrustedProxies.FrontEnds()}
 	r := chi.NewRouter()
 	a.routes = r
 
@@ -90,14 +93,14 @@ func New(o Options) http.Handler {
 	// 200, and before the limiter, so that a foreign page costs no store
 	// operation; the limiter comes before OpenAI, so that nobody over the limit
 	// costs money.
-	page := r.With(
+	gated := r.With(
 		a.guard(a.originAllowed), // 403
 		a.cors(),                 // A preflight ends here.
 	)
-	page.Options(sessionPath, a.handle(a.methodNotAllowed)) // An OPTIONS that is no preflight.
-	page.With(
+	gated.Options(sessionPath, a.handle(a.methodNotAllowed)) // An OPTIONS that is no preflight.
+	gated.With(
 		a.budget,
-		a.clientAddress(),
+		a.TrustedProxies.Client(),
 		a.guard(a.addressKnown), // 400
 		a.guard(a.withinLimit),  // 429
 	).Post(sessionPath, a.handle(a.mintSession)) // 200, 502, 503, 504
@@ -130,10 +133,10 @@ func (a *api) handle(h handler) http.HandlerFunc {
 }
 
 // guard makes a middleware of a check: a request that fails it ends there.
-func (a *api) guard(check handler) func(http.Handler) http.Handler {
+func (a *api) guard(check func(*http.Request) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return a.handle(func(w http.ResponseWriter, r *http.Request) error {
-			if err := check(w, r); err != nil {
+			if err := check(r); err != nil {
 				return err
 			}
 			next.ServeHTTP(w, r)
@@ -193,5 +196,51 @@ func (a *api) budget(next http.Handler) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), a.Timeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// health answers probes. It asks no dependency: a probe must not restart every
+// instance because Firestore has a bad minute.
+func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
+	return a.writeJSON(w, http.StatusOK, struct {
+		Status string `json:"status"`
+	}{"ok"})
+}
+
+func (a *api) notFound(http.ResponseWriter, *http.Request) error {
+	return &failure{code: codeNotFound}
+}
+
+// methodNotAllowed lists the methods that would have been right. The router
+// also sends it methods it does not know, at any path.
+func (a *api) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
+	path := cmp.Or(r.URL.RawPath, r.URL.Path) // As the router does.
+	var allow []string
+	if a.routes.Match(chi.NewRouteContext(), http.MethodGet, path) {
+		allow = append(allow, http.MethodGet, http.MethodHead)
+	}
+	if a.routes.Match(chi.NewRouteContext(), http.MethodPost, path) {
+		allow = append(allow, http.MethodPost)
+	}
+	if len(allow) == 0 {
+		return a.notFound(w, r)
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return &failure{code: codeMethodNotAllowed}
+}
+
+// recoverPanic makes an answer of a panic.
+func (a *api) recoverPanic(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v)
+			default:
+				a.fail(w, r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+			}
+		}()
+		next.ServeHTTP(w, r)
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"docent/internal/secrets"
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 // patience is what a test gives to what should take milliseconds.
@@ -20,9 +20,9 @@ const patience = 20 * time.Second
 // payload is a secret that must not show anywhere.
 const payload = "sk-proj-Zm9vYmFy"
 
-func newSecretManager(t *testing.T) *testkit.SecretManager {
+func newSecretManager(t *testing.T) *standin.SecretManager {
 	t.Helper()
-	m, err := testkit.NewSecretManager()
+	m, err := standin.NewSecretManager()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func open(t *testing.T, o secrets.Options, s string) (secrets.Value, *secrets.So
 
 // awaitCalls fails the test if the stand-in is not asked for docs-site/key so
 // often.
-func awaitCalls(t *testing.T, m *testkit.SecretManager, n int) {
+func awaitCalls(t *testing.T, m *standin.SecretManager, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -63,7 +63,7 @@ func awaitCalls(t *testing.T, m *testkit.SecretManager, n int) {
 	}
 }
 
-func wantCalls(t *testing.T, m *testkit.SecretManager, want int) {
+func wantCalls(t *testing.T, m *standin.SecretManager, want int) {
 	t.Helper()
 	if got := m.Calls("docs-site/key"); got != want {
 		t.Errorf("the secret was looked up %d times, want %d", got, want)

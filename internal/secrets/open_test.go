@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"docent/internal/secrets"
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 func TestOpen(t *testing.T) {
@@ -225,20 +225,20 @@ func TestOpenFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored := func(m *testkit.SecretManager) { m.Add("docs-site/key", payload) }
-	failing := func(err error) func(*testkit.SecretManager) {
-		return func(m *testkit.SecretManager) { m.Fail("docs-site/key", err) }
+	stored := func(m *standin.SecretManager) { m.Add("docs-site/key", payload) }
+	failing := func(err error) func(*standin.SecretManager) {
+		return func(m *standin.SecretManager) { m.Fail("docs-site/key", err) }
 	}
 	for _, tt := range []struct {
 		name    string
-		arrange func(*testkit.SecretManager)
+		arrange func(*standin.SecretManager)
 		account func(context.Context) (string, error)
 		ref     string // Default sm://docs-site/key.
 		want    string // After the variable and the reference.
 	}{
 		{
 			name:    "no such secret",
-			arrange: func(*testkit.SecretManager) {},
+			arrange: func(*standin.SecretManager) {},
 			want: "there is no such secret, or no such version of it " +
 				"(NotFound: Secret [projects/docs-site/secrets/key] not found or has no versions.): " +
 				"create it with `gcloud secrets create key --project=docs-site --replication-policy=automatic --data-file=-`, " +
@@ -253,7 +253,7 @@ func TestOpenFaults(t *testing.T) {
 		},
 		{
 			name:    "permission missing",
-			arrange: func(m *testkit.SecretManager) { m.Deny("docs-site/key") },
+			arrange: func(m *standin.SecretManager) { m.Deny("docs-site/key") },
 			account: onCloudRun,
 			want: account + " may not read it, or it does not exist " +
 				"(PermissionDenied: Permission 'secretmanager.versions.access' denied for resource 'docs-site/key' (or it may not exist).): " +
@@ -262,7 +262,7 @@ func TestOpenFaults(t *testing.T) {
 		},
 		{
 			name:    "permission missing, on a laptop",
-			arrange: func(m *testkit.SecretManager) { m.Deny("docs-site/key") },
+			arrange: func(m *standin.SecretManager) { m.Deny("docs-site/key") },
 			want: "the account this runs as may not read it, or it does not exist " +
 				"(PermissionDenied: Permission 'secretmanager.versions.access' denied for resource 'docs-site/key' (or it may not exist).): " +
 				"grant the role with `gcloud secrets add-iam-policy-binding key --project=docs-site " +
@@ -270,7 +270,7 @@ func TestOpenFaults(t *testing.T) {
 		},
 		{
 			name:    "permission missing, no metadata",
-			arrange: func(m *testkit.SecretManager) { m.Deny("docs-site/key") },
+			arrange: func(m *standin.SecretManager) { m.Deny("docs-site/key") },
 			account: func(context.Context) (string, error) { return "", errors.New("not defined") },
 			want: "the account this runs as may not read it, or it does not exist " +
 				"(PermissionDenied: Permission 'secretmanager.versions.access' denied for resource 'docs-site/key' (or it may not exist).): " +
@@ -279,7 +279,7 @@ func TestOpenFaults(t *testing.T) {
 		},
 		{
 			name:    "permission missing, metadata server hangs",
-			arrange: func(m *testkit.SecretManager) { m.Deny("docs-site/key") },
+			arrange: func(m *standin.SecretManager) { m.Deny("docs-site/key") },
 			account: func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
 			want: "the account this runs as may not read it, or it does not exist " +
 				"(PermissionDenied: Permission 'secretmanager.versions.access' denied for resource 'docs-site/key' (or it may not exist).): " +
@@ -294,14 +294,14 @@ func TestOpenFaults(t *testing.T) {
 		},
 		{
 			name:    "pinned version disabled",
-			arrange: func(m *testkit.SecretManager) { m.Disable("docs-site/key", m.Add("docs-site/key", payload)) },
+			arrange: func(m *standin.SecretManager) { m.Disable("docs-site/key", m.Add("docs-site/key", payload)) },
 			ref:     "sm://docs-site/key#1",
 			want: "the version is disabled (FailedPrecondition: Secret Version [projects/docs-site/secrets/key/versions/1] is in DISABLED state.): " +
 				"enable it with `gcloud secrets versions enable 1 --secret=key --project=docs-site`",
 		},
 		{
 			name: "latest version disabled",
-			arrange: func(m *testkit.SecretManager) {
+			arrange: func(m *standin.SecretManager) {
 				m.Add("docs-site/key", "first")
 				m.Disable("docs-site/key", m.Add("docs-site/key", payload))
 			},
@@ -315,14 +315,14 @@ func TestOpenFaults(t *testing.T) {
 		},
 		{
 			name:    "pinned version destroyed",
-			arrange: func(m *testkit.SecretManager) { m.Destroy("docs-site/key", m.Add("docs-site/key", payload)) },
+			arrange: func(m *standin.SecretManager) { m.Destroy("docs-site/key", m.Add("docs-site/key", payload)) },
 			ref:     "sm://docs-site/key#1",
 			want: "the version is destroyed (FailedPrecondition: Secret Version [projects/docs-site/secrets/key/versions/1] is in DESTROYED state.): " +
 				"add another with `gcloud secrets versions add key --project=docs-site --data-file=-` and refer to that",
 		},
 		{
 			name:    "latest version destroyed",
-			arrange: func(m *testkit.SecretManager) { m.Destroy("docs-site/key", m.Add("docs-site/key", payload)) },
+			arrange: func(m *standin.SecretManager) { m.Destroy("docs-site/key", m.Add("docs-site/key", payload)) },
 			want: "the version is destroyed (FailedPrecondition: Secret Version [projects/docs-site/secrets/key/versions/1] is in DESTROYED state.): " +
 				"add another with `gcloud secrets versions add key --project=docs-site --data-file=-`",
 		},
@@ -342,18 +342,18 @@ func TestOpenFaults(t *testing.T) {
 		},
 		{
 			name:    "checksum",
-			arrange: func(m *testkit.SecretManager) { stored(m); m.Corrupt("docs-site/key", true) },
+			arrange: func(m *standin.SecretManager) { stored(m); m.Corrupt("docs-site/key", true) },
 			want: "its checksum is wrong, so it was damaged on the way here or where it is stored: " +
 				"try again, and if it stays so add it anew with `gcloud secrets versions add key --project=docs-site --data-file=-`",
 		},
 		{
 			name:    "empty",
-			arrange: func(m *testkit.SecretManager) { m.Add("docs-site/key", "") },
+			arrange: func(m *standin.SecretManager) { m.Add("docs-site/key", "") },
 			want:    "it is empty: add a version that is not with `gcloud secrets versions add key --project=docs-site --data-file=-`",
 		},
 		{
 			name:    "nothing but space",
-			arrange: func(m *testkit.SecretManager) { m.Add("docs-site/key", " \r\n\n") },
+			arrange: func(m *standin.SecretManager) { m.Add("docs-site/key", " \r\n\n") },
 			want:    "it is empty: add a version that is not with `gcloud secrets versions add key --project=docs-site --data-file=-`",
 		},
 		{
@@ -425,7 +425,7 @@ func TestOpenUnreachable(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		address string
-		arrange func(context.Context, *testkit.SecretManager)
+		arrange func(context.Context, *standin.SecretManager)
 		want    string
 	}{
 		{
@@ -434,24 +434,24 @@ func TestOpenUnreachable(t *testing.T) {
 		},
 		{
 			name:    "it says so",
-			arrange: func(_ context.Context, m *testkit.SecretManager) { m.SetDown(true) },
+			arrange: func(_ context.Context, m *standin.SecretManager) { m.SetDown(true) },
 			want:    "(Unavailable: The service is currently unavailable.)",
 		},
 		{
 			name: "over quota",
-			arrange: func(_ context.Context, m *testkit.SecretManager) {
+			arrange: func(_ context.Context, m *standin.SecretManager) {
 				m.Fail("docs-site/key", status.Error(codes.ResourceExhausted, "Quota exceeded."))
 			},
 			want: "(ResourceExhausted: Quota exceeded.)",
 		},
 		{
 			name:    "it hangs",
-			arrange: func(_ context.Context, m *testkit.SecretManager) { m.Hold() },
+			arrange: func(_ context.Context, m *standin.SecretManager) { m.Hold() },
 			want:    "(DeadlineExceeded: ...)",
 		},
 		{
 			name: "it says so, then hangs",
-			arrange: func(ctx context.Context, m *testkit.SecretManager) {
+			arrange: func(ctx context.Context, m *standin.SecretManager) {
 				m.SetDown(true)
 				go func() {
 					if m.AwaitCalls(ctx, "docs-site/key", 1) == nil {

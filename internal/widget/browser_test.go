@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 	"docent/internal/testkit/testbrowser"
 	"docent/internal/testkit/testprocess"
 
@@ -462,10 +462,10 @@ func TestFailures(t *testing.T) {
 	}{
 		{
 			name: "the script is blocked", code: "script_blocked", sentence: "could not be loaded",
-			fail: chatKitIs(http.NotFoundHandler()), mend: chatKitIs(testkit.ChatKit()),
+			fail: chatKitIs(http.NotFoundHandler()), mend: chatKitIs(standin.ChatKit()),
 		}, {
 			name: "the script is slow", code: "script_blocked", sentence: "could not be loaded",
-			fail: chatKitIs(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-late; testkit.ChatKit().ServeHTTP(w, r) })),
+			fail: chatKitIs(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-late; standin.ChatKit().ServeHTTP(w, r) })),
 			mend: func(*stage, visitor) { close(late) }, alone: true,
 		}, {
 			name: "the frame is blocked", code: "frame_blocked", sentence: "does not answer",
@@ -474,8 +474,8 @@ func TestFailures(t *testing.T) {
 					w.WriteHeader(http.StatusForbidden)
 					return
 				}
-				testkit.ChatKit().ServeHTTP(w, r)
-			})), mend: chatKitIs(testkit.ChatKit()),
+				standin.ChatKit().ServeHTTP(w, r)
+			})), mend: chatKitIs(standin.ChatKit()),
 		}, {
 			name: "offline", code: "offline", sentence: "offline",
 			fail: func(s *stage, v visitor) { s.change(func(p *parts) { p.session = gone }); v.offline(true) },

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 	"docent/internal/testkit/testbrowser"
 	"docent/internal/testkit/testprocess"
 )
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // stage is a docs site and all that stands behind its chat.
 type stage struct {
 	t           *testing.T
-	openai      *testkit.OpenAI
+	openai      *standin.OpenAI
 	environment []string
 	site, cdn   *httptest.Server
 
@@ -69,7 +69,7 @@ const elsewhere = "DOCENT/api/chatkit/widget.js"
 // [stage.insecure] has.
 func newStage(t *testing.T, p page, environment ...string) *stage {
 	t.Helper()
-	s := &stage{t: t, openai: testkit.NewOpenAI("sk-test-not-a-key", "wf_test"), parts: parts{page: p, chatKit: testkit.ChatKit()}}
+	s := &stage{t: t, openai: standin.NewOpenAI("sk-test-not-a-key", "wf_test"), parts: parts{page: p, chatKit: standin.ChatKit()}}
 	base, stop, err := s.openai.Listen()
 	if err != nil {
 		t.Fatal(err)

@@ -13,12 +13,12 @@ import (
 	"sync"
 	"testing"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 // shared starts when the first test asks for it and ends with the process.
-var shared = sync.OnceValues(func() (*testkit.FirestoreEmulator, error) {
-	e, err := testkit.OpenFirestoreEmulator(context.Background())
+var shared = sync.OnceValues(func() (*standin.FirestoreEmulator, error) {
+	e, err := standin.OpenFirestoreEmulator(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -35,9 +35,9 @@ func Address(tb testing.TB) string {
 }
 
 // Own starts an emulator for one test, which may stop it and start it again.
-func Own(tb testing.TB) *testkit.FirestoreEmulator {
+func Own(tb testing.TB) *standin.FirestoreEmulator {
 	tb.Helper()
-	e, err := testkit.StartFirestoreEmulator(tb.Context())
+	e, err := standin.StartFirestoreEmulator(tb.Context())
 	check(tb, err)
 	tb.Cleanup(e.Stop)
 	check(tb, e.Warm(tb.Context()))
@@ -54,7 +54,7 @@ func check(tb testing.TB, err error) {
 	tb.Helper()
 	switch {
 	case err == nil:
-	case errors.Is(err, testkit.ErrNoEmulator) && os.Getenv("CI") != "true":
+	case errors.Is(err, standin.ErrNoEmulator) && os.Getenv("CI") != "true":
 		tb.Skip(err)
 	default:
 		tb.Fatal(err)

@@ -19,14 +19,14 @@ import (
 	"testing"
 	"time"
 
-	"docent/internal/service"
+	"docent/internal/app"
 )
 
 // Main builds a command of this module, such as docent/cmd/docent, with more
 // flags if need be, sets program to the file, and runs a package's tests. It
 // returns the status to exit with.
 func Main(pkg string, program *string, run func() int, flags ...string) int {
-	fmt.Fprintf(io.Discard, "%p", service.Run) // It makes the service part of the test, whose results are then not cached when it changes.
+	fmt.Fprintf(io.Discard, "%p", app.Run) // It makes the service part of the test, whose results are then not cached when it changes.
 	dir, err := os.MkdirTemp("", "docent-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -1,4 +1,4 @@
-package service_test
+package app_test
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 
+	"docent/internal/app"
 	"docent/internal/ratelimit"
-	"docent/internal/service"
 	"docent/internal/visitor"
 )
 
@@ -26,7 +26,7 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 // document returns the ID of the document in which an address is counted at
 // noon: the one that the first request writes.
-func document(t *testing.T, keys service.Keys, addr string) string {
+func document(t *testing.T, keys app.Keys, addr string) string {
 	t.Helper()
 	var written string
 	store, err := ratelimit.OpenFirestore(t.Context(), ratelimit.FirestoreOptions{
@@ -83,7 +83,7 @@ func TestKeys_FixedVectors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			keys, err := service.DeriveKeys(tt.identityKey, tt.apiKey)
+			keys, err := app.DeriveKeys(tt.identityKey, tt.apiKey)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,11 +107,11 @@ func TestKeys_FixedVectors(t *testing.T) {
 
 func TestDeriveKeys_IdentityKeyLength(t *testing.T) {
 	t.Parallel()
-	if _, err := service.DeriveKeys(strings.Repeat("k", 32), ""); err != nil {
+	if _, err := app.DeriveKeys(strings.Repeat("k", 32), ""); err != nil {
 		t.Errorf("32 bytes: %v", err)
 	}
 	for _, n := range []int{1, 8, 31} {
-		if _, err := service.DeriveKeys(strings.Repeat("k", n), "sk-test"); err == nil {
+		if _, err := app.DeriveKeys(strings.Repeat("k", n), "sk-test"); err == nil {
 			t.Errorf("an identity key of %d bytes was accepted", n)
 		}
 	}

@@ -1,4 +1,6 @@
-package httpapi
+// Package server carries a handler over HTTP: its bounds on clients, and an
+// orderly end.
+package server
 
 import (
 	"context"

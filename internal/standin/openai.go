@@ -1,6 +1,6 @@
-// Package testkit has the parts of the outside world that Docent needs, to run
+// Package standin has the parts of the outside world that Docent needs, to run
 // on one machine: for tests, and for the demo.
-package testkit
+package standin
 
 import (
 	"crypto/rand"

@@ -1,4 +1,6 @@
-package config
+// Package address finds out which client is asking: the visitor's address, behind
+// the proxies that the operator trusts.
+package address
 
 import (
 	"errors"
@@ -34,6 +36,15 @@ func FirebaseHosting() Proxies {
 // Covers reports whether all of a network is trusted.
 func (p Proxies) Covers(network netip.Prefix) bool {
 	return slices.ContainsFunc(p, func(t netip.Prefix) bool { return t.Contains(network.Addr()) && t.Bits() <= network.Bits() })
+}
+
+// FrontEnds returns Google's front ends that are not trusted. One of them as a
+// visitor's address means that the trusted proxies lack something.
+func (p Proxies) FrontEnds() Proxies { return slices.DeleteFunc(FirebaseHosting(), p.Covers) }
+
+// Contains reports whether an address is in one of the networks.
+func (p Proxies) Contains(addr netip.Addr) bool {
+	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(addr) })
 }
 
 // UnmarshalText parses a list of CIDRs and presets. Its error joins one for

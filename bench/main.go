@@ -19,7 +19,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 func main() {
@@ -70,10 +70,10 @@ func run(ctx context.Context, only string, soaking time.Duration) (err error) {
 	if soaking > 0 {
 		return b.soak(ctx, soaking)
 	}
-	if b.yard, err = build(ctx, b.dir, "docent/cmd/bench/yardstick"); err != nil {
+	if b.yard, err = build(ctx, b.dir, "docent/bench/yardstick"); err != nil {
 		return err
 	}
-	if b.hello, err = build(ctx, b.dir, "docent/cmd/bench/hello"); err != nil {
+	if b.hello, err = build(ctx, b.dir, "docent/bench/hello"); err != nil {
 		return err
 	}
 	upstream, err := b.yardstick(ctx, oneCore)
@@ -86,7 +86,7 @@ func run(ctx context.Context, only string, soaking time.Duration) (err error) {
 		return err
 	}
 	defer emulator.Stop()
-	manages, err := testkit.NewSecretManager()
+	manages, err := standin.NewSecretManager()
 	if err != nil {
 		return err //nolint:wrapcheck // It says all.
 	}
@@ -187,8 +187,8 @@ func manager(address string) []string {
 
 // warmEmulator starts a Firestore emulator and makes its first transaction,
 // which takes it a second or two.
-func warmEmulator(ctx context.Context) (*testkit.FirestoreEmulator, error) {
-	e, err := testkit.StartFirestoreEmulator(ctx)
+func warmEmulator(ctx context.Context) (*standin.FirestoreEmulator, error) {
+	e, err := standin.StartFirestoreEmulator(ctx)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // It says all.
 	}

@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"docent/internal/testkit"
+	"docent/internal/standin"
 )
 
 const (
@@ -73,9 +73,9 @@ func (f footprint) String() string {
 // soaking is one process and all around it.
 type soaking struct {
 	server   *process
-	openai   *testkit.OpenAI
-	manager  *testkit.SecretManager
-	emulator *testkit.FirestoreEmulator // Nil where none is installed.
+	openai   *standin.OpenAI
+	manager  *standin.SecretManager
+	emulator *standin.FirestoreEmulator // Nil where none is installed.
 	failing  atomic.Bool                // OpenAI fails.
 	rotation int
 
@@ -88,7 +88,7 @@ type soaking struct {
 // shift runs a process for so long, at least for one round of faults, and
 // returns what it holds at the end.
 func (b *bench) shift(ctx context.Context, duration time.Duration) (footprint, error) {
-	s := &soaking{openai: testkit.NewOpenAI("", secrets["workflow"]), granted: map[string]int{}}
+	s := &soaking{openai: standin.NewOpenAI("", secrets["workflow"]), granted: map[string]int{}}
 	stop, err := s.open(ctx, b)
 	if err != nil {
 		return footprint{}, err
@@ -135,7 +135,7 @@ func (s *soaking) open(ctx context.Context, b *bench) (stop func(), err error) {
 			stop()
 		}
 	}()
-	if s.manager, err = testkit.NewSecretManager(); err != nil {
+	if s.manager, err = standin.NewSecretManager(); err != nil {
 		return nil, err //nolint:wrapcheck // It says all.
 	}
 	closers = append(closers, s.manager.Close)
@@ -159,7 +159,7 @@ func (s *soaking) open(ctx context.Context, b *bench) (stop func(), err error) {
 	case err == nil:
 		closers = append(closers, s.emulator.Stop)
 		env = append(env, firestore(s.emulator.Address())...)
-	case errors.Is(err, testkit.ErrNoEmulator) && os.Getenv("CI") != "true":
+	case errors.Is(err, standin.ErrNoEmulator) && os.Getenv("CI") != "true":
 		fmt.Fprintln(os.Stderr, "soaking without a store:", err)
 	default:
 		return nil, err

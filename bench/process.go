@@ -79,7 +79,7 @@ func (b *bench) docent(ctx context.Context, env ...string) (*process, error) {
 	return b.start(ctx, address, b.environment(address, env...), b.binary)
 }
 
-// yardstick starts one of the servers in cmd/bench/yardstick.
+// yardstick starts one of the servers in bench/yardstick.
 func (b *bench) yardstick(ctx context.Context, env []string, args ...string) (*process, error) {
 	address := freeAddress()
 	return b.start(ctx, address, env, append([]string{b.yard, "-listen=" + address}, args...)...)

@@ -1,0 +1,67 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"docent/internal/address"
+	"docent/internal/ratelimit"
+)
+
+// originAllowed is the gate: CORS only tells browsers who may read an answer,
+// this decides who gets one. A request without an Origin is not from a page.
+func (a *api) originAllowed(r *http.Request) error {
+	origins := r.Header.Values("Origin")
+	if len(origins) == 1 && a.Origins.Allows(origins[0]) {
+		return nil
+	}
+	return &failure{code: codeOriginNotAllowed}
+}
+
+// addressKnown refuses a visitor who cannot be told from others: counting them
+// all in one bucket would let one of them shut out the rest.
+func (a *api) addressKnown(r *http.Request) error {
+	addr := address.Of(r.Context())
+	if !addr.IsValid() {
+		return &failure{code: codeClientAddressUnknown}
+	}
+	if a.frontEnds.Contains(addr) {
+		a.frontEndSeen.Do(func() {
+			a.Log.Warn("visitors seem to share the address of a Google front end and so one limit; behind a Firebase Hosting rewrite, add firebase-hosting to TRUSTED_PROXIES")
+		})
+	}
+	return nil
+}
+
+// withinLimit takes one session from the address's bucket.
+func (a *api) withinLimit(r *http.Request) error {
+	x := exchangeOf(r.Context())
+	started := a.Now()
+	d, err := a.Limiter.Take(r.Context(), address.Of(r.Context()))
+	x.limiter = a.Now().Sub(started)
+	if err != nil {
+		return fmt.Errorf("rate limit: %w", err)
+	}
+	x.decision = d
+	if !d.Granted {
+		return &failure{code: codeRateLimited, retryAfter: d.Reset}
+	}
+	return nil
+}
+
+// setRateLimit tells the visitor what is left, in the words of
+// draft-ietf-httpapi-ratelimit-headers-11 and in those of common practice.
+func setRateLimit(h http.Header, d ratelimit.Decision) {
+	policy := `"per-ip";q=` + strconv.Itoa(d.Limit) + ";w=" + strconv.FormatInt(seconds(ratelimit.Window), 10)
+	left := `"per-ip";r=` + strconv.Itoa(d.Remaining) + ";t=" + strconv.FormatInt(seconds(d.Reset), 10)
+	// Spelled as Set makes them, which then need not make anything.
+	h.Set("Ratelimit-Policy", policy)
+	h.Set("Ratelimit", left)
+	h.Set("X-Ratelimit-Limit", strconv.Itoa(d.Limit))
+	h.Set("X-Ratelimit-Remaining", strconv.Itoa(d.Remaining))
+}
+
+// seconds rounds up: nobody may be told to come too early.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
