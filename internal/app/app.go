@@ -76,7 +76,10 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 		return err
 	}
 	defer parts.close(log)
-	handler := parts.connect(c, log)
+	handler, err := parts.connect(c, log)
+	if err != nil {
+		return err
+	}
 	if p.Front != nil {
 		handler = p.Front(handler)
 	}

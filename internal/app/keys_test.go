@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"docent/internal/app"
+	"docent/internal/firestore"
 	"docent/internal/ratelimit"
 	"docent/internal/visitor"
 )
@@ -29,8 +30,8 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func document(t *testing.T, keys app.Keys, addr string) string {
 	t.Helper()
 	var written string
-	store, err := ratelimit.OpenFirestore(t.Context(), ratelimit.FirestoreOptions{
-		Project: "p", Database: "(default)", Collection: "rate_limits", Emulator: "127.0.0.1:1",
+	client, err := firestore.Open(t.Context(), firestore.Options{
+		Project: "p", Database: "(default)", Emulator: "127.0.0.1:1",
 		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
 			func(_ context.Context, _ string, req, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
 				if commit, ok := req.(*firestorepb.CommitRequest); ok {
@@ -42,9 +43,12 @@ func document(t *testing.T, keys app.Keys, addr string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	store.UseIDKey(keys.Buckets)
-	b := ratelimit.Bucket{Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Minute: ratelimit.MinuteOf(noon)}
+	defer client.Close()
+	store, err := client.Buckets("rate_limits", keys.Buckets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := ratelimit.Bucket{Name: "per-ip", Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Window: ratelimit.WindowOf(noon, time.Minute)}
 	if _, err := store.Grant(t.Context(), b, ratelimit.Ask{N: 1, Limit: 5}); err == nil {
 		t.Fatal("the write was not caught")
 	}

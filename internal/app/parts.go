@@ -12,6 +12,7 @@ import (
 	"cloud.google.com/go/compute/metadata"
 
 	"docent/internal/config"
+	"docent/internal/firestore"
 	"docent/internal/hosted"
 	"docent/internal/httpapi"
 	"docent/internal/ratelimit"
@@ -29,8 +30,8 @@ type parts struct {
 
 	secrets *secrets.Source
 	keys    Keys
-	store   *ratelimit.Firestore // Nil where memory is the store.
-	cold    error                // Why the store could not be warmed.
+	store   *firestore.Client // Nil where memory is the store.
+	cold    error             // Why the store could not be warmed.
 	minter  *hosted.Client
 }
 
@@ -79,24 +80,19 @@ func SecretOptions(c config.Config, log *slog.Logger) secrets.Options {
 }
 
 func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
-	p.store, err = ratelimit.OpenFirestore(ctx, StoreOptions(c))
+	p.store, err = OpenStore(ctx, c)
 	if err != nil {
 		return fmt.Errorf("the rate limit's store could not be opened: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()
-	p.cold = p.store.Warm(ctx)
+	p.cold = p.store.Warm(ctx, c.FirestoreCollection)
 	return nil
 }
 
-// StoreOptions say where Firestore has the buckets.
-func StoreOptions(c config.Config) ratelimit.FirestoreOptions {
-	return ratelimit.FirestoreOptions{
-		Project:    c.Project,
-		Database:   c.FirestoreDatabase,
-		Collection: c.FirestoreCollection,
-		Emulator:   c.FirestoreEmulator,
-	}
+// OpenStore opens the configuration's Firestore, without connecting to it yet.
+func OpenStore(ctx context.Context, c config.Config) (*firestore.Client, error) {
+	return firestore.Open(ctx, firestore.Options{Project: c.Project, Database: c.FirestoreDatabase, Emulator: c.FirestoreEmulator}) //nolint:wrapcheck // It says what to do.
 }
 
 func (p *parts) close(log *slog.Logger) {
@@ -116,11 +112,15 @@ func (p *parts) close(log *slog.Logger) {
 }
 
 // connect makes the routes of the parts.
-func (p *parts) connect(c config.Config, log *slog.Logger) http.Handler {
+func (p *parts) connect(c config.Config, log *slog.Logger) (http.Handler, error) {
+	limiter, err := p.limiter(c, log)
+	if err != nil {
+		return nil, err
+	}
 	p.minter = hosted.New(MinterOptions(c, p.apiKey, p.workflowID))
 	return httpapi.New(httpapi.Options{
 		Origins:        c.AllowedOrigins,
-		Limiter:        p.limiter(c, log),
+		Limiter:        limiter,
 		Minter:         p.minter,
 		Visitors:       visitor.NewSigner(p.keys.Visitors, time.Now),
 		TrustedProxies: c.TrustedProxies,
@@ -128,12 +128,14 @@ func (p *parts) connect(c config.Config, log *slog.Logger) http.Handler {
 		Project:        c.Project,
 		Log:            log,
 		Now:            time.Now,
-	})
+	}), nil
 }
 
-func (p *parts) limiter(c config.Config, log *slog.Logger) *ratelimit.Limiter {
+func (p *parts) limiter(c config.Config, log *slog.Logger) (*ratelimit.Limiter, error) {
 	o := ratelimit.Options{
+		Name:         "per-ip",
 		Limit:        c.RateLimit,
+		Window:       time.Minute,
 		Ceiling:      c.InstanceLimit,
 		Deny:         c.OnStoreFailure == config.Deny,
 		StoreTimeout: StoreTimeout(c),
@@ -141,14 +143,17 @@ func (p *parts) limiter(c config.Config, log *slog.Logger) *ratelimit.Limiter {
 		Now:          time.Now,
 	}
 	if p.store != nil {
-		p.store.UseIDKey(p.keys.Buckets)
-		o.Store = p.store
+		buckets, err := p.store.Buckets(c.FirestoreCollection, p.keys.Buckets)
+		if err != nil {
+			return nil, fmt.Errorf("the rate limit's store could not be opened: %w", err)
+		}
+		o.Store = buckets
 	}
 	l := ratelimit.New(o)
 	if p.cold != nil {
 		l.StoreFailed(p.cold)
 	}
-	return l
+	return l, nil
 }
 
 // MinterOptions say how sessions are minted.

@@ -59,22 +59,26 @@ func (r *run) firestore(ctx context.Context) {
 // transaction makes the store count twice in a bucket that is no visitor's: the
 // first time creates the document, the second reads and updates it.
 func (r *run) transaction(ctx context.Context) Result {
-	options := app.StoreOptions(r.config)
-	store, err := ratelimit.OpenFirestore(ctx, options)
+	client, err := app.OpenStore(ctx, r.config)
 	if err != nil {
 		return fail("%s", oneLine(err.Error()))
 	}
-	defer store.Close() //nolint:errcheck // Everything has been answered.
+	defer client.Close() //nolint:errcheck // Everything has been answered.
 	connect, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := store.Warm(connect); err != nil {
+	if err := client.Warm(connect, r.config.FirestoreCollection); err != nil {
 		return fail("%s", oneLine(err.Error()))
 	}
 	// A key of its own names a document that no visitor's bucket can have.
 	key := make([]byte, idKeySize)
 	rand.Read(key)
-	store.UseIDKey(key)
-	bucket := ratelimit.Bucket{Key: ratelimit.KeyOf(netip.IPv6LinkLocalAllNodes()), Minute: ratelimit.MinuteOf(time.Now())}
+	store, err := client.Buckets(r.config.FirestoreCollection, key)
+	if err != nil {
+		return fail("%s", oneLine(err.Error()))
+	}
+	bucket := ratelimit.Bucket{
+		Name: "check", Key: ratelimit.KeyOf(netip.IPv6LinkLocalAllNodes()), Window: ratelimit.WindowOf(time.Now(), time.Minute),
+	}
 	began := time.Now()
 	for i := range 2 {
 		grant, err := r.grant(ctx, store, bucket, ratelimit.Ask{N: 1, Limit: 2, Seen: i > 0})
@@ -84,11 +88,11 @@ func (r *run) transaction(ctx context.Context) Result {
 		case err != nil:
 			return fail("%s", oneLine(err.Error()))
 		case grant != want:
-			return fail("Firestore counted %+v instead of %+v: does something else write to the collection %s?", grant, want, options.Collection)
+			return fail("Firestore counted %+v instead of %+v: does something else write to the collection %s?", grant, want, r.config.FirestoreCollection)
 		}
 	}
 	where := fmt.Sprintf("counted and read back in %d ms, collection %s, database %s, project %s",
-		time.Since(began).Milliseconds(), options.Collection, options.Database, options.Project)
+		time.Since(began).Milliseconds(), r.config.FirestoreCollection, r.config.FirestoreDatabase, r.config.Project)
 	if r.config.FirestoreEmulator != "" {
 		where += ", on the emulator"
 	}
@@ -96,7 +100,7 @@ func (r *run) transaction(ctx context.Context) Result {
 }
 
 // grant asks with the service's own patience.
-func (r *run) grant(ctx context.Context, store *ratelimit.Firestore, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+func (r *run) grant(ctx context.Context, store ratelimit.Store, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
 	ctx, cancel := context.WithTimeout(ctx, app.StoreTimeout(r.config))
 	defer cancel()
 	return store.Grant(ctx, b, ask) //nolint:wrapcheck // It says what to do.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"docent/internal/firestore"
 	"docent/internal/httpapi"
 	"docent/internal/ratelimit"
 	"docent/internal/testkit/testfirestore"
@@ -19,21 +20,22 @@ import (
 // addresses that requests choose.
 func onFirestore(t *testing.T, s func() *site, c *testfirestore.Calls) func(*httpapi.Options) {
 	t.Helper()
-	options := ratelimit.FirestoreOptions{
-		Project: testfirestore.Project(), Database: "(default)", Collection: "rate_limits", Emulator: testfirestore.Address(t),
-	}
+	options := firestore.Options{Project: testfirestore.Project(), Database: "(default)", Emulator: testfirestore.Address(t)}
 	c.Record(&options)
-	store, err := ratelimit.OpenFirestore(t.Context(), options)
+	client, err := firestore.Open(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { store.Close() })
-	store.UseIDKey(bytes.Repeat([]byte("k"), 32))
+	t.Cleanup(func() { client.Close() })
+	store, err := client.Buckets("rate_limits", bytes.Repeat([]byte("k"), 32))
+	if err != nil {
+		t.Fatal(err)
+	}
 	return func(o *httpapi.Options) {
 		loopback(o)
 		o.Timeout = time.Minute
 		o.Limiter = ratelimit.New(ratelimit.Options{
-			Limit: 5, Ceiling: 1_000_000, Store: store, StoreTimeout: 30 * time.Second,
+			Name: "per-ip", Limit: 5, Window: time.Minute, Ceiling: 1_000_000, Store: store, StoreTimeout: 30 * time.Second,
 			Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s().clock() },
 		})
 	}

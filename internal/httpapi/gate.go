@@ -39,7 +39,7 @@ func (a *api) addressKnown(r *http.Request) error {
 func (a *api) withinLimit(r *http.Request) error {
 	x := exchangeOf(r.Context())
 	started := a.Now()
-	d, err := a.Limiter.Take(r.Context(), address.Of(r.Context()))
+	d, err := a.Limiter.Take(r.Context(), ratelimit.KeyOf(address.Of(r.Context())))
 	x.limiter = a.Now().Sub(started)
 	if err != nil {
 		return fmt.Errorf("rate limit: %w", err)
@@ -54,9 +54,11 @@ func (a *api) withinLimit(r *http.Request) error {
 // setRateLimit tells the visitor what is left, in the words of
 // draft-ietf-httpapi-ratelimit-headers-11 and in those of common practice.
 func setRateLimit(h http.Header, d ratelimit.Decision) {
-	policy := `"per-ip";q=` + strconv.Itoa(d.Limit) + ";w=" + strconv.FormatInt(seconds(ratelimit.Window), 10)
-	left := `"per-ip";r=` + strconv.Itoa(d.Remaining) + ";t=" + strconv.FormatInt(seconds(d.Reset), 10)
-	// Spelled as Set makes them, which then need not make anything.
+	name := `"` + d.Name + `"`
+	policy := name + ";q=" + strconv.Itoa(d.Limit) + ";w=" + strconv.FormatInt(seconds(d.Window), 10)
+	left := name + ";r=" + strconv.Itoa(d.Remaining) + ";t=" + strconv.FormatInt(seconds(d.Reset), 10)
+	// In canonical MIME form already (net/http writes RateLimit as Ratelimit), so Set
+	// does not allocate.
 	h.Set("Ratelimit-Policy", policy)
 	h.Set("Ratelimit", left)
 	h.Set("X-Ratelimit-Limit", strconv.Itoa(d.Limit))

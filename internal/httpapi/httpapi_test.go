@@ -86,7 +86,7 @@ func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
 	log := logging.New(s.log, "json", slog.LevelInfo)
 	o := httpapi.Options{
 		Origins: only(page),
-		Limiter: ratelimit.New(ratelimit.Options{Limit: 2, Ceiling: 16, Log: log, Now: s.clock}),
+		Limiter: ratelimit.New(ratelimit.Options{Name: "per-ip", Limit: 2, Window: time.Minute, Ceiling: 16, Log: log, Now: s.clock}),
 		Minter: minter(func(context.Context, string) (hosted.Session, error) {
 			return hosted.Session{ClientSecret: "ek_secret", ExpiresAt: s.clock().Add(10 * time.Minute)}, nil
 		}),
@@ -244,7 +244,7 @@ func TestOneRecordPerRequest(t *testing.T) {
 // slowLimiter takes its time by the site's clock.
 type slowLimiter struct{ s *site }
 
-func (l slowLimiter) Take(context.Context, netip.Addr) (ratelimit.Decision, error) {
+func (l slowLimiter) Take(context.Context, ratelimit.Key) (ratelimit.Decision, error) {
 	l.s.set(l.s.clock().Add(20 * time.Millisecond))
 	return ratelimit.Decision{Granted: true, Limit: 5, Reset: time.Minute}, nil
 }
@@ -338,12 +338,14 @@ func (hangingStore) Grant(ctx context.Context, _ ratelimit.Bucket, _ ratelimit.A
 	return ratelimit.Grant{}, ctx.Err()
 }
 
+func (hangingStore) Return(context.Context, ratelimit.Bucket, int) error { return nil }
+
 func TestTheRequestsTimeRunsOutInTheLimiter(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(o *httpapi.Options) {
 		o.Timeout = 20 * time.Millisecond
 		o.Limiter = ratelimit.New(ratelimit.Options{
-			Limit: 2, Ceiling: 16, Store: hangingStore{}, StoreTimeout: time.Second, Log: o.Log, Now: time.Now,
+			Name: "per-ip", Limit: 2, Window: time.Minute, Ceiling: 16, Store: hangingStore{}, StoreTimeout: time.Second, Log: o.Log, Now: time.Now,
 		})
 	})
 	resp, body := s.post(t)
@@ -354,7 +356,7 @@ func TestTheRequestsTimeRunsOutInTheLimiter(t *testing.T) {
 
 type brokenLimiter struct{ err error }
 
-func (l brokenLimiter) Take(context.Context, netip.Addr) (ratelimit.Decision, error) {
+func (l brokenLimiter) Take(context.Context, ratelimit.Key) (ratelimit.Decision, error) {
 	return ratelimit.Decision{}, l.err
 }
 

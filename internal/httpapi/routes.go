@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -39,7 +38,7 @@ type Origins interface {
 
 // Limiter decides how many sessions an address may have.
 type Limiter interface {
-	Take(ctx context.Context, addr netip.Addr) (ratelimit.Decision, error)
+	Take(ctx context.Context, key ratelimit.Key) (ratelimit.Decision, error)
 }
 
 // Minter makes sessions.

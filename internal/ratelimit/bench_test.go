@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"docent/internal/firestore"
 	"docent/internal/ratelimit"
 	"docent/internal/testkit/testfirestore"
 )
@@ -34,14 +35,17 @@ func BenchmarkTake(b *testing.B) {
 		{"memory", func(*testing.B) ratelimit.Store { return nil }},
 		{"firestore", func(b *testing.B) ratelimit.Store {
 			b.Helper()
-			store, err := ratelimit.OpenFirestore(b.Context(), ratelimit.FirestoreOptions{
-				Project: testfirestore.Project(), Database: "(default)", Collection: "rate_limits", Emulator: testfirestore.Address(b),
+			client, err := firestore.Open(b.Context(), firestore.Options{
+				Project: testfirestore.Project(), Database: "(default)", Emulator: testfirestore.Address(b),
 			})
 			if err != nil {
 				b.Fatal(err)
 			}
-			b.Cleanup(func() { store.Close() })
-			store.UseIDKey(make([]byte, 32))
+			b.Cleanup(func() { client.Close() })
+			store, err := client.Buckets("rate_limits", make([]byte, 32))
+			if err != nil {
+				b.Fatal(err)
+			}
 			return store
 		}},
 	}
@@ -58,7 +62,7 @@ func BenchmarkTake(b *testing.B) {
 		b.Run("refused/"+s.name, func(b *testing.B) {
 			l := limiter(func(o *ratelimit.Options) { o.Store = s.open(b) })
 			for range 5 {
-				if _, err := l.Take(b.Context(), nth(0)); err != nil {
+				if _, err := l.Take(b.Context(), ratelimit.KeyOf(nth(0))); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -74,7 +78,7 @@ func measure(b *testing.B, l *ratelimit.Limiter, granted bool, addr func() netip
 	for b.Loop() {
 		from := addr()
 		began := time.Now()
-		d, err := l.Take(b.Context(), from)
+		d, err := l.Take(b.Context(), ratelimit.KeyOf(from))
 		took = append(took, time.Since(began))
 		if err != nil || d.Granted != granted {
 			b.Fatal(d, err)

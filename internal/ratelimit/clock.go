@@ -2,24 +2,26 @@ package ratelimit
 
 import "time"
 
-// clock tells which minute it is. It must be read under the lock of whatever
+// clock tells which window it is. It must be read under the lock of whatever
 // counts by it. Then it runs backwards only where the system's clock was set
 // back, and never because a request was held up between reading the time and
 // being counted: a frozen instance holds one up for minutes.
 type clock struct {
 	now    func() time.Time
-	minute Minute
+	window Window
 }
 
-// turn reads the clock and reports whether the minute is another one than
-// before, and whether it is an earlier one. A step back to the minute before is
-// ignored: that minute was counted once already.
-func (c *clock) turn() (turned, back bool) {
-	m := MinuteOf(c.now())
-	if m == c.minute || m+1 == c.minute {
-		return false, false
+func newClock(now func() time.Time, length time.Duration) clock {
+	return clock{now: now, window: Window{Length: length}}
+}
+
+// turn reads the clock and reports whether the window has changed. A step back
+// into the window before is ignored: that window was counted once already.
+func (c *clock) turn() bool {
+	w := WindowOf(c.now(), c.window.Length)
+	if w == c.window || w.Index+1 == c.window.Index {
+		return false
 	}
-	back = m < c.minute
-	c.minute = m
-	return true, back
+	c.window = w
+	return true
 }

@@ -1,9 +1,10 @@
-// Package ratelimit decides how many sessions an address may have in a minute.
+// Package ratelimit decides how often a key may do something in a window of time:
+// how many sessions an address gets in a minute.
 //
-// Four things are kept apart: the arithmetic ([Decision]), the count ([Store]:
-// in memory or in Firestore), the gate in front of the count ([Limiter]) that
-// spares it work, and what happens while the count is out of order. None of
-// them knows what is being limited.
+// Four things are kept apart: the decision ([Decision], pure arithmetic), the
+// count ([Store], in memory or shared by all instances), the gate in front of the
+// count ([Limiter]), which saves it work, and the circuit breaker around it. None
+// of them knows what is being limited.
 package ratelimit
 
 import (
@@ -11,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -20,44 +20,48 @@ import (
 // StoreTimeout is the longest that a request waits for the store.
 const StoreTimeout = 4 * time.Second
 
-// ErrUnavailable is returned while the store is out of order and nobody may be
-// granted anything without it.
+// ErrUnavailable is returned while the store is down and nothing may be granted
+// without it.
 var ErrUnavailable = errors.New("rate limit store is unavailable")
 
-// Options configure a [Limiter]. All are required but Store.
+// Options configure a [Limiter]. All are required but Ceiling and Store.
 type Options struct {
-	// Limit is the grants that one bucket has.
+	// Name tells the limiter's buckets, headers and log records from those of
+	// others. It must not contain a NUL, nor change: its buckets would be new ones.
+	Name string
+	// Limit is the grants of one bucket.
 	Limit int
-	// Ceiling is the grants that this instance gives in a minute, whoever asks.
+	// Window is how long a bucket lasts, in whole seconds.
+	Window time.Duration
+	// Ceiling is the grants that this instance gives in a window, to all keys
+	// together and a quarter of them to one network; 0 for no ceiling.
 	Ceiling int
 	// Store counts for all instances. Without one, this instance counts alone.
 	Store Store
-	// Deny refuses everybody while Store is out of order, instead of counting
-	// on in memory.
+	// Deny refuses all requests while Store is down, instead of counting on in
+	// memory.
 	Deny bool
-	// StoreTimeout bounds each call of Store, whoever still waits for it.
+	// StoreTimeout bounds each call of Store, even if the caller leaves.
 	StoreTimeout time.Duration
-	// Log is told when the store fails and when it is back, never an address.
+	// Log is told when the store fails and when it answers again, never a key.
 	Log *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// Limiter is the gate in front of a [Store]. Requests for one bucket that
-// arrive while the store is being asked about it are asked for together, next
-// time; nobody waits behind another bucket. What the store has answered is
+// Limiter is the gate in front of a [Store]. Requests for one bucket that arrive
+// while the store is being asked about it are combined into the next question;
+// requests for other buckets do not wait. What the store has answered is
 // remembered: a bucket that is known to be full is refused without asking.
 //
-// The memory is the [Memory] store, which thereby also counts everything that
-// this instance has granted from a bucket, so that it can take over in
-// mid-minute when the store fails, and hand back, without ever granting more
-// than the limit.
+// The memory also counts everything that this instance has granted from a bucket.
+// So it can take over in the middle of a window when the store fails, and hand
+// back, without ever granting more than the limit.
 type Limiter struct {
-	Options
-
-	memory  *Memory
+	o       Options
+	memory  *memory
 	ceiling ceiling
-	store   *fallible // nil: memory is the store
+	breaker *breaker // nil: the memory is the store
 
 	mu     sync.Mutex
 	queues map[Bucket]*queue
@@ -65,7 +69,7 @@ type Limiter struct {
 	full struct {
 		sync.Mutex
 
-		logged Minute
+		logged Window
 	}
 }
 
@@ -73,12 +77,12 @@ type Limiter struct {
 // will be about. It exists while there is one.
 type queue struct{ waiting []*waiter }
 
-type waiter struct{ answer chan answer }
+type waiter struct{ verdict chan verdict }
 
-// newWaiter returns a waiter whose answer is buffered: it may have left.
-func newWaiter() *waiter { return &waiter{answer: make(chan answer, 1)} }
+// newWaiter returns a waiter whose verdict is buffered: it may have left.
+func newWaiter() *waiter { return &waiter{verdict: make(chan verdict, 1)} }
 
-type answer struct {
+type verdict struct {
 	decision Decision
 	err      error
 }
@@ -86,40 +90,40 @@ type answer struct {
 // New returns a limiter that has granted nothing yet.
 func New(o Options) *Limiter {
 	l := &Limiter{
-		Options: o,
-		memory:  NewMemory(o.Now),
-		ceiling: ceiling{max: o.Ceiling, clock: clock{now: o.Now}, networks: map[Key]share{}},
+		o:       o,
+		memory:  newMemory(o.Now, o.Window),
+		ceiling: ceiling{max: o.Ceiling, clock: newClock(o.Now, o.Window), networks: map[Key]share{}},
 		queues:  map[Bucket]*queue{},
 	}
 	if o.Store != nil {
-		l.store = &fallible{store: o.Store, timeout: o.StoreTimeout, log: o.Log, now: o.Now}
+		l.breaker = &breaker{name: o.Name, store: o.Store, timeout: o.StoreTimeout, log: o.Log, now: o.Now}
 	}
 	return l
 }
 
-// StoreFailed tells the limiter at the start that the store is out of order, so
-// that the first visitors do not have to find out.
-func (l *Limiter) StoreFailed(err error) { l.store.fail(era{}, err) }
+// StoreFailed tells the limiter at the start that the store is down, so that the
+// first visitors do not have to find out.
+func (l *Limiter) StoreFailed(err error) { l.breaker.fail(era{}, err) }
 
-// Take asks for one grant for the address, which must be valid. It fails with
-// [ErrUnavailable], [ErrFull], an [*OverCapacityError], or context.Canceled. If
-// ctx ends first, the visitor leaves the queue, and nobody else notices; a
-// deadline that passes there is [ErrUnavailable].
-func (l *Limiter) Take(ctx context.Context, addr netip.Addr) (Decision, error) {
-	b := Bucket{Key: KeyOf(addr), Minute: MinuteOf(l.Now())}
-	if n, _ := l.memory.count(b); n >= l.Limit {
+// Take asks for one grant for the key. It fails with [ErrUnavailable], [ErrFull],
+// an [*OverCapacityError], or context.Canceled. If ctx ends first, the request
+// leaves the queue without disturbing others; a deadline that passes there is
+// [ErrUnavailable].
+func (l *Limiter) Take(ctx context.Context, key Key) (Decision, error) {
+	b := Bucket{Name: l.o.Name, Key: key, Window: WindowOf(l.o.Now(), l.o.Window)}
+	if n, _ := l.memory.count(b); n >= l.o.Limit {
 		return l.refuse(b, ByAddress), nil
 	}
-	if l.store == nil {
+	if l.breaker == nil {
 		w := newWaiter()
-		l.answer(b, []*waiter{w}) // Memory is as fast as a queue for it would be.
-		a := <-w.answer
-		return a.decision, a.err
+		l.ask(b, []*waiter{w}) // No queue: the memory answers at once.
+		v := <-w.verdict
+		return v.decision, v.err
 	}
 	w := l.join(b)
 	select {
-	case a := <-w.answer:
-		return a.decision, a.err
+	case v := <-w.verdict:
+		return v.decision, v.err
 	case <-ctx.Done():
 		l.leave(b, w)
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -127,6 +131,20 @@ func (l *Limiter) Take(ctx context.Context, addr netip.Addr) (Decision, error) {
 		}
 		return Decision{}, fmt.Errorf("waiting for the rate limit: %w", ctx.Err())
 	}
+}
+
+// Return gives back what a decision has granted and its caller did not use. Where
+// the store cannot take it back, the grant is lost.
+func (l *Limiter) Return(d Decision) {
+	if !d.Granted {
+		return
+	}
+	if l.breaker != nil {
+		l.breaker.giveBack(d.bucket, 1)
+	}
+	// After the store: until then it would answer that the bucket is full.
+	_ = l.memory.Return(context.Background(), d.bucket, 1) // It cannot fail.
+	l.ceiling.release(d.bucket.Key, d.bucket.Window, 1)
 }
 
 // join puts a request into the bucket's queue and sees that it is served.
@@ -153,27 +171,28 @@ func (l *Limiter) leave(b Bucket, w *waiter) {
 	}
 }
 
-// serve answers all who wait for one bucket, until nobody does. It runs on its
-// own, so that a visitor who disconnects does not abort what others wait for.
+// serve answers all requests that wait for one bucket, until there are none. It
+// has a goroutine of its own, so that a visitor who disconnects does not abort
+// what others wait for.
 //
-// Whoever has queued meanwhile is refused after a contended answer: where other
-// instances have kept the bucket busy for as long as one may wait, asking again
-// would take as long.
+// After a contended answer it refuses those that have queued meanwhile: where
+// other instances have kept the bucket busy for as long as a request may wait,
+// asking again would take as long.
 func (l *Limiter) serve(b Bucket, q *queue) {
 	contended := false
 	for batch := l.next(b, q); batch != nil; batch = l.next(b, q) {
 		if !contended {
-			contended = l.answer(b, batch)
+			contended = l.ask(b, batch)
 			continue
 		}
 		contended = false
 		for _, w := range batch {
-			w.answer <- answer{decision: l.refuse(b, ByContention)}
+			w.verdict <- verdict{decision: l.refuse(b, ByContention)}
 		}
 	}
 }
 
-// next takes all who wait out of the queue. Where nobody does, the queue ends.
+// next takes all waiting requests out of the queue. Without any, the queue ends.
 func (l *Limiter) next(b Bucket, q *queue) []*waiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,17 +205,17 @@ func (l *Limiter) next(b Bucket, q *queue) []*waiter {
 	return batch
 }
 
-// answer asks the store once for all of batch. It asks for no more than is
-// known to be left, and for no more than the ceiling allows.
-func (l *Limiter) answer(b Bucket, batch []*waiter) (contended bool) {
+// ask asks the store once for all of batch. It asks for no more than is known to
+// be left, and for no more than the ceiling allows.
+func (l *Limiter) ask(b Bucket, batch []*waiter) (contended bool) {
 	known, seen := l.memory.count(b)
-	want := max(0, min(len(batch), l.Limit-known))
+	want := max(0, min(len(batch), l.o.Limit-known))
 	r := l.ceiling.reserve(b.Key, want)
 	var g Grant
 	var err error
 	if r.n > 0 {
-		g, err = l.grant(b, Ask{N: r.n, Limit: l.Limit, Seen: seen})
-		l.ceiling.release(r, r.n-g.N)
+		g, err = l.grant(b, Ask{N: r.n, Limit: l.o.Limit, Seen: seen})
+		l.ceiling.release(b.Key, r.window, r.n-g.N)
 	}
 	before := max(known, g.Before)
 	if r.n > 0 && err == nil {
@@ -205,61 +224,66 @@ func (l *Limiter) answer(b Bucket, batch []*waiter) (contended bool) {
 	for i, w := range batch {
 		switch {
 		case i < g.N:
-			w.answer <- answer{decision: decide(before+i, l.Limit, b.Minute, l.Now())}
+			w.verdict <- verdict{decision: l.granted(b, before+i)}
 		case err != nil && !errors.Is(err, ErrContended):
-			w.answer <- answer{err: err}
+			w.verdict <- verdict{err: err}
 		case i < want && g.N == r.n && r.networkFull:
-			d := l.refusal(b, ByNetwork)
-			d.First, r.first = r.first, false
-			w.answer <- answer{decision: d}
+			d := l.decision(b)
+			d.Refused, d.First, r.first = ByNetwork, r.first, false
+			w.verdict <- verdict{decision: d}
 		case i < want && g.N == r.n:
-			w.answer <- answer{err: overCapacity(untilEnd(b.Minute, l.Now()))}
+			w.verdict <- verdict{err: overCapacity(untilEnd(b.Window, l.o.Now()))}
 		case errors.Is(err, ErrContended):
-			w.answer <- answer{decision: l.refuse(b, ByContention)}
+			w.verdict <- verdict{decision: l.refuse(b, ByContention)}
 		default:
-			w.answer <- answer{decision: l.refuse(b, ByAddress)}
+			w.verdict <- verdict{decision: l.refuse(b, ByAddress)}
 		}
 	}
 	return errors.Is(err, ErrContended)
 }
 
-// grant asks the store, or the memory where there is none or it is out of
-// order and the operator lets this instance go on alone.
+// grant asks the store, or the memory where there is no store or it is down and
+// the operator lets this instance go on alone.
 func (l *Limiter) grant(b Bucket, ask Ask) (Grant, error) {
-	if l.store != nil {
-		g, err := l.store.Grant(b, ask)
+	if l.breaker != nil {
+		g, err := l.breaker.grant(b, ask)
 		if err == nil || errors.Is(err, ErrContended) {
 			return g, err
 		}
-		if l.Deny {
+		if l.o.Deny {
 			return Grant{}, err
 		}
 	}
 	g, err := l.memory.Grant(context.Background(), b, ask)
 	if err != nil {
-		l.logFull(b.Minute, err)
+		l.logFull(b.Window, err)
 	}
 	return g, err
 }
 
+// granted is the decision for a request that finds count others in its bucket.
+func (l *Limiter) granted(b Bucket, count int) Decision {
+	d := l.decision(b)
+	d.Granted, d.Remaining = true, max(0, l.o.Limit-count-1)
+	return d
+}
+
 func (l *Limiter) refuse(b Bucket, why Refusal) Decision {
-	d := l.refusal(b, why)
-	d.First = l.memory.refuse(b)
+	d := l.decision(b)
+	d.Refused, d.First = why, l.memory.refuse(b)
 	return d
 }
 
-func (l *Limiter) refusal(b Bucket, why Refusal) Decision {
-	d := decide(l.Limit, l.Limit, b.Minute, l.Now())
-	d.Refused = why
-	return d
+func (l *Limiter) decision(b Bucket) Decision {
+	return Decision{Name: l.o.Name, Limit: l.o.Limit, Window: l.o.Window, Reset: untilEnd(b.Window, l.o.Now()), bucket: b}
 }
 
-// logFull reports a full memory, once a minute.
-func (l *Limiter) logFull(minute Minute, err error) {
+// logFull reports a full memory, once in a window.
+func (l *Limiter) logFull(w Window, err error) {
 	l.full.Lock()
 	defer l.full.Unlock()
-	if minute != l.full.logged {
-		l.full.logged = minute
-		l.Log.Error("an address was refused that could not be counted", "error", err)
+	if w != l.full.logged {
+		l.full.logged = w
+		l.o.Log.Error("a request was refused that could not be counted", "limit", l.o.Name, "error", err)
 	}
 }

@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"docent/internal/ratelimit"
+	"docent/internal/testkit/teststore"
 )
 
 // noon is the beginning of a minute.
-var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+var noon = teststore.Noon
 
 func fixed(t time.Time) func() time.Time { return func() time.Time { return t } }
 
@@ -29,7 +31,9 @@ func fixed(t time.Time) func() time.Time { return func() time.Time { return t } 
 // of the functions.
 func limiter(change ...func(*ratelimit.Options)) *ratelimit.Limiter {
 	o := ratelimit.Options{
+		Name:         "per-ip",
 		Limit:        5,
+		Window:       time.Minute,
 		Ceiling:      1_000_000,
 		StoreTimeout: ratelimit.StoreTimeout,
 		Log:          slog.New(slog.DiscardHandler),
@@ -43,7 +47,7 @@ func limiter(change ...func(*ratelimit.Options)) *ratelimit.Limiter {
 
 func take(t *testing.T, l *ratelimit.Limiter, addr string) ratelimit.Decision {
 	t.Helper()
-	d, err := l.Take(t.Context(), netip.MustParseAddr(addr))
+	d, err := l.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr(addr)))
 	if err != nil {
 		t.Fatalf("Take(%s): %v", addr, err)
 	}
@@ -106,17 +110,19 @@ func TestTakeUntilTheLimit(t *testing.T) {
 	for range 7 {
 		got = append(got, take(t, l, "192.0.2.1"))
 	}
-	const reset = 38 * time.Second
 	want := []ratelimit.Decision{
-		{Granted: true, Limit: 5, Remaining: 4, Reset: reset},
-		{Granted: true, Limit: 5, Remaining: 3, Reset: reset},
-		{Granted: true, Limit: 5, Remaining: 2, Reset: reset},
-		{Granted: true, Limit: 5, Remaining: 1, Reset: reset},
-		{Granted: true, Limit: 5, Remaining: 0, Reset: reset},
-		{Limit: 5, Reset: reset, Refused: ratelimit.ByAddress, First: true},
-		{Limit: 5, Reset: reset, Refused: ratelimit.ByAddress},
+		{Granted: true, Remaining: 4},
+		{Granted: true, Remaining: 3},
+		{Granted: true, Remaining: 2},
+		{Granted: true, Remaining: 1},
+		{Granted: true, Remaining: 0},
+		{Refused: ratelimit.ByAddress, First: true},
+		{Refused: ratelimit.ByAddress},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	for i := range want {
+		want[i].Name, want[i].Limit, want[i].Window, want[i].Reset = "per-ip", 5, time.Minute, 38*time.Second
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(ratelimit.Decision{})); diff != "" {
 		t.Errorf("decisions (-want +got):\n%s", diff)
 	}
 	if d := take(t, l, "192.0.2.2"); !d.Granted {
@@ -158,7 +164,7 @@ func TestARequestThatComesLateDoesNotTurnTheMinuteBack(t *testing.T) {
 	l := limiter(func(o *ratelimit.Options) { o.Limit, o.Ceiling, o.Now = 2, 12, func() time.Time { return now } })
 	granted := func(at time.Duration, addr string) bool {
 		now = noon.Add(at)
-		d, err := l.Take(t.Context(), netip.MustParseAddr(addr))
+		d, err := l.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr(addr)))
 		return err == nil && d.Granted
 	}
 	got := []bool{
@@ -217,7 +223,7 @@ func TestCeiling(t *testing.T) {
 			}
 		}
 	}
-	_, err := l.Take(t.Context(), netip.MustParseAddr("2001:db8:1::1"))
+	_, err := l.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr("2001:db8:1::1")))
 	var over *ratelimit.OverCapacityError
 	if !errors.As(err, &over) {
 		t.Errorf("Take over the ceiling: %v, want an OverCapacityError", err)
@@ -247,7 +253,7 @@ func TestCeiling_LateRelease(t *testing.T) {
 				return ratelimit.Grant{N: 1}, nil
 			})
 		})
-		go l.Take(t.Context(), nth(0))
+		go l.Take(t.Context(), ratelimit.KeyOf(nth(0)))
 		synctest.Wait()
 		time.Sleep(time.Minute)
 		granted := 0
@@ -256,7 +262,7 @@ func TestCeiling_LateRelease(t *testing.T) {
 				close(held)
 				synctest.Wait()
 			}
-			if d, err := l.Take(t.Context(), nth((n+1)<<16)); err == nil && d.Granted {
+			if d, err := l.Take(t.Context(), ratelimit.KeyOf(nth((n+1)<<16))); err == nil && d.Granted {
 				granted++
 			}
 		}
@@ -272,7 +278,7 @@ func TestCeiling_RetryAfterIsSpread(t *testing.T) {
 	take(t, l, "192.0.2.1")
 	told := map[time.Duration]int{}
 	for n := range uint32(1000) {
-		_, err := l.Take(t.Context(), nth(n<<16))
+		_, err := l.Take(t.Context(), ratelimit.KeyOf(nth(n<<16)))
 		var over *ratelimit.OverCapacityError
 		if !errors.As(err, &over) {
 			t.Fatalf("Take over the ceiling: %v", err)
@@ -304,7 +310,7 @@ func TestCeiling_NetworkShare(t *testing.T) {
 			t.Parallel()
 			now, asked := noon.Add(20*time.Second), 0
 			l := limiter(func(o *ratelimit.Options) {
-				memory := ratelimit.NewMemory(func() time.Time { return now })
+				memory := newStore()
 				o.Ceiling, o.Now = 40, func() time.Time { return now }
 				o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
 					asked++
@@ -392,6 +398,32 @@ func TestRefusalsOfTheStoreDoNotUseUpTheCeiling(t *testing.T) {
 // store is a store whose answers the test gives.
 type store func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error)
 
+// Return implements [ratelimit.Store]: these stores take nothing back.
+func (s store) Return(context.Context, ratelimit.Bucket, int) error { return nil }
+
+// shared is a store as other instances see it, too.
+type shared struct {
+	mu     sync.Mutex
+	counts map[ratelimit.Bucket]int
+}
+
+func newStore() *shared { return &shared{counts: map[ratelimit.Bucket]int{}} }
+
+func (s *shared) Grant(_ context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := ask.From(s.counts[b])
+	s.counts[b] += g.N
+	return g, nil
+}
+
+func (s *shared) Return(_ context.Context, b ratelimit.Bucket, n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[b] -= n
+	return nil
+}
+
 func (s store) Grant(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
 	return s(ctx, b, ask)
 }
@@ -401,7 +433,7 @@ func TestGateCombinesABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const burst = 1000
 		var asks []ratelimit.Ask
-		memory, held := ratelimit.NewMemory(fixed(noon)), make(chan struct{})
+		memory, held := newStore(), make(chan struct{})
 		l := limiter(func(o *ratelimit.Options) {
 			o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
 				asks = append(asks, ask)
@@ -441,7 +473,7 @@ func TestGateCombinesABurst(t *testing.T) {
 func TestWhoeverLeavesHarmsNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		memory, held := ratelimit.NewMemory(fixed(noon)), make(chan struct{})
+		memory, held := newStore(), make(chan struct{})
 		var asked []int
 		l := limiter(func(o *ratelimit.Options) {
 			o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
@@ -458,7 +490,7 @@ func TestWhoeverLeavesHarmsNobody(t *testing.T) {
 		enter := func(ctx context.Context) chan result {
 			c := make(chan result, 1)
 			go func() {
-				d, err := l.Take(ctx, addr)
+				d, err := l.Take(ctx, ratelimit.KeyOf(addr))
 				c <- result{d.Granted, err}
 			}()
 			synctest.Wait()
@@ -537,13 +569,13 @@ type outage struct {
 	slow   ratelimit.Key // Calls for it get held's answers.
 	held   chan error
 	probes int
-	memory *ratelimit.Memory
+	memory *shared
 	log    strings.Builder
 	start  time.Time
 }
 
 func newOutage(deny bool) *outage {
-	o := &outage{memory: ratelimit.NewMemory(time.Now), start: time.Now()}
+	o := &outage{memory: newStore(), start: time.Now()}
 	o.Limiter = limiter(func(opt *ratelimit.Options) {
 		opt.Deny = deny
 		opt.Now = time.Now // synctest's.
@@ -589,7 +621,7 @@ func (o *outage) failure() error {
 func (o *outage) granted(t *testing.T, n int) (granted int) {
 	t.Helper()
 	for range n {
-		if d, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1")); err == nil && d.Granted {
+		if d, err := o.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1"))); err == nil && d.Granted {
 			granted++
 		}
 	}
@@ -612,8 +644,8 @@ func TestOutageLocal(t *testing.T) {
 		if diff := cmp.Diff([]int{3, 1, 1, 0}, []int{before, during, probing, after}); diff != "" {
 			t.Errorf("granted before, during, while probing and after the outage (-want +got):\n%s", diff)
 		}
-		want := `level=ERROR msg="rate limit store failed" error="connection refused"` + "\n" +
-			`level=INFO msg="rate limit store answers again"` + "\n"
+		want := `level=ERROR msg="rate limit store failed" limit=per-ip error="connection refused"` + "\n" +
+			`level=INFO msg="rate limit store answers again" limit=per-ip` + "\n"
 		if diff := cmp.Diff(want, o.log.String()); diff != "" {
 			t.Errorf("log (-want +got):\n%s", diff)
 		}
@@ -644,7 +676,7 @@ func TestOutageDeny(t *testing.T) {
 		o := newOutage(true)
 		o.granted(t, 3)
 		o.fails(errors.New("connection refused"))
-		if _, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1")); !errors.Is(err, ratelimit.ErrUnavailable) {
+		if _, err := o.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1"))); !errors.Is(err, ratelimit.ErrUnavailable) {
 			t.Errorf("Take = %v, want ErrUnavailable", err)
 		}
 		o.fails(nil)
@@ -686,7 +718,7 @@ func TestAFailureFromBeforeTheOutageEndedIsOldNews(t *testing.T) {
 		o := newOutage(false)
 		slow := netip.MustParseAddr("192.0.2.99")
 		o.slow, o.held = ratelimit.KeyOf(slow), make(chan error)
-		go o.Take(t.Context(), slow)
+		go o.Take(t.Context(), ratelimit.KeyOf(slow))
 		synctest.Wait() // Its call is under way.
 		o.fails(errors.New("connection refused"))
 		o.granted(t, 1)
@@ -710,7 +742,7 @@ func TestBreaker_LockedBucketIsNotAnOutage(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := newOutage(deny)
 			o.locked = ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1"))
-			d, err := o.Take(t.Context(), netip.MustParseAddr("192.0.2.1"))
+			d, err := o.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1")))
 			synctest.Wait()
 			if err != nil || d.Refused != ratelimit.ByContention || time.Since(o.start) != ratelimit.StoreTimeout {
 				t.Errorf("deny=%v: %+v, %v after %s, want a refusal after %s", deny, d, err, time.Since(o.start), ratelimit.StoreTimeout)
@@ -731,7 +763,7 @@ func TestBreaker_SlowCallsShareAProbe(t *testing.T) {
 		o := newOutage(false)
 		o.hang = true
 		for n := range uint32(100) {
-			go o.Take(t.Context(), nth(n))
+			go o.Take(t.Context(), ratelimit.KeyOf(nth(n)))
 		}
 		time.Sleep(2 * ratelimit.StoreTimeout)
 		synctest.Wait()
@@ -751,7 +783,7 @@ func TestTake_DeadlineInTheQueue(t *testing.T) {
 		o.hang = true
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := o.Take(ctx, netip.MustParseAddr("192.0.2.1"))
+		_, err := o.Take(ctx, ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1")))
 		if !errors.Is(err, ratelimit.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Take = %v, want ErrUnavailable", err)
 		}
@@ -774,7 +806,7 @@ func newLate(t *testing.T) *late {
 	l := &late{first: make(chan struct{}), answer: make(chan error)}
 	l.set(noon)
 	clock := func() time.Time { return *l.now.Load() }
-	memory, calls := ratelimit.NewMemory(clock), 0
+	memory, calls := newStore(), 0
 	l.Limiter = limiter(func(o *ratelimit.Options) {
 		o.Now, o.StoreTimeout = clock, time.Hour
 		o.Store = store(func(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
@@ -786,7 +818,7 @@ func newLate(t *testing.T) *late {
 	})
 	go func() {
 		defer close(l.first)
-		l.Take(t.Context(), netip.MustParseAddr("192.0.2.1"))
+		l.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1")))
 	}()
 	synctest.Wait()
 	return l
@@ -862,12 +894,12 @@ func nth(n uint32) netip.Addr {
 //nolint:paralleltest // It measures the heap, which other tests use.
 func TestMemoryIsBoundedAndExactBeyondItsBound(t *testing.T) {
 	empty := heap()
-	m, one := ratelimit.NewMemory(fixed(noon)), ratelimit.Ask{N: 1, Limit: 1}
+	m, one := ratelimit.NewMemory(fixed(noon), time.Minute), ratelimit.Ask{N: 1, Limit: 1}
 	if unused := heap(); unused > empty+1<<20 {
 		t.Errorf("a store that counts nobody takes %d bytes", unused-empty)
 	}
 	bucket := func(n uint32) ratelimit.Bucket {
-		return ratelimit.Bucket{Key: ratelimit.KeyOf(nth(n)), Minute: ratelimit.MinuteOf(noon)}
+		return ratelimit.Bucket{Key: ratelimit.KeyOf(nth(n)), Window: ratelimit.WindowOf(noon, time.Minute)}
 	}
 	for n := range uint32(ratelimit.Capacity) {
 		if g, err := m.Grant(t.Context(), bucket(n), one); err != nil || g.N != 1 {
@@ -899,15 +931,15 @@ func TestAFullMemoryRefusesTheUnseenAndIsReportedOnce(t *testing.T) {
 		o.Log = slog.New(slog.NewTextHandler(&log, nil))
 	})
 	for n := range uint32(ratelimit.Capacity) {
-		if d, err := l.Take(t.Context(), nth(n)); err != nil || !d.Granted {
+		if d, err := l.Take(t.Context(), ratelimit.KeyOf(nth(n))); err != nil || !d.Granted {
 			t.Fatalf("address %d: %+v, %v", n, d, err)
 		}
 	}
 	for n := range uint32(1000) {
-		if _, err := l.Take(t.Context(), nth(ratelimit.Capacity+n)); !errors.Is(err, ratelimit.ErrFull) {
+		if _, err := l.Take(t.Context(), ratelimit.KeyOf(nth(ratelimit.Capacity+n))); !errors.Is(err, ratelimit.ErrFull) {
 			t.Fatalf("an unseen address: %v, want ErrFull", err)
 		}
-		if d, err := l.Take(t.Context(), nth(n)); err != nil || d.Granted {
+		if d, err := l.Take(t.Context(), ratelimit.KeyOf(nth(n))); err != nil || d.Granted {
 			t.Fatalf("address %d the second time: %+v, %v, want a refusal", n, d, err)
 		}
 	}
@@ -936,4 +968,117 @@ func TestMemoryForgetsTheMinuteBefore(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	teststore.Run(t, func(_ *testing.T, now func() time.Time) ratelimit.Store { return ratelimit.NewMemory(now, time.Minute) })
+}
+
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 13, 45, 30, 999, time.UTC)
+	for length, want := range map[time.Duration]time.Time{
+		time.Second:    time.Date(2026, 11, 24, 13, 45, 31, 0, time.UTC),
+		time.Minute:    time.Date(2026, 11, 24, 13, 46, 0, 0, time.UTC),
+		time.Hour:      time.Date(2026, 11, 24, 14, 0, 0, 0, time.UTC),
+		24 * time.Hour: time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC),
+	} {
+		if got := ratelimit.WindowOf(at, length).End(); !got.Equal(want) {
+			t.Errorf("the window of %s at %s ends at %s, want %s", length, at, got.UTC(), want)
+		}
+	}
+}
+
+func TestTake_AnotherWindow(t *testing.T) {
+	t.Parallel()
+	now := noon
+	l := limiter(func(o *ratelimit.Options) {
+		o.Name, o.Limit, o.Window, o.Ceiling, o.Now = "answers", 2, 24*time.Hour, 0, func() time.Time { return now }
+	})
+	var got []ratelimit.Decision
+	for range 3 {
+		got = append(got, take(t, l, "192.0.2.1"))
+	}
+	want := []ratelimit.Decision{{Granted: true, Remaining: 1}, {Granted: true}, {Refused: ratelimit.ByAddress, First: true}}
+	for i := range want {
+		want[i].Name, want[i].Limit, want[i].Window, want[i].Reset = "answers", 2, 24*time.Hour, 12*time.Hour
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(ratelimit.Decision{})); diff != "" {
+		t.Errorf("decisions (-want +got):\n%s", diff)
+	}
+	now = noon.Add(12 * time.Hour)
+	if d := take(t, l, "192.0.2.1"); !d.Granted {
+		t.Error("refused on the next day")
+	}
+}
+
+func TestLimiters_OneStore(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	for _, name := range []string{"per-ip", "messages"} {
+		l := limiter(func(o *ratelimit.Options) { o.Name, o.Store = name, s })
+		for range 5 {
+			if d := take(t, l, "192.0.2.1"); !d.Granted {
+				t.Errorf("%s: refused for what another limiter has counted", name)
+			}
+		}
+	}
+}
+
+func TestReturn(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]ratelimit.Store{"memory": nil, "store": newStore()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := noon
+			l := limiter(func(o *ratelimit.Options) {
+				// The ceiling gives the network no more than the limit.
+				o.Store, o.Ceiling, o.Now = s, 20, func() time.Time { return now }
+			})
+			var granted []ratelimit.Decision
+			for range 5 {
+				granted = append(granted, take(t, l, "192.0.2.1"))
+			}
+			refused := take(t, l, "192.0.2.1")
+			l.Return(refused) // Nothing to give back.
+			if d := take(t, l, "192.0.2.1"); d.Granted {
+				t.Error("a refusal was given back as a grant")
+			}
+			l.Return(granted[0])
+			l.Return(granted[1])
+			var got []bool
+			for range 3 {
+				got = append(got, take(t, l, "192.0.2.1").Granted)
+			}
+			if diff := cmp.Diff([]bool{true, true, false}, got); diff != "" {
+				t.Errorf("after two were given back (-want +got):\n%s", diff)
+			}
+			now = noon.Add(time.Minute)
+			for range 5 {
+				take(t, l, "192.0.2.1")
+			}
+			l.Return(granted[2]) // Of the minute before.
+			if d := take(t, l, "192.0.2.1"); d.Granted {
+				t.Error("a grant of one minute was given back to the next")
+			}
+		})
+	}
+}
+
+func TestReturn_StoreDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(false)
+		d, err := o.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1")))
+		if err != nil || !d.Granted {
+			t.Fatal(d, err)
+		}
+		o.fails(errors.New("connection refused"))
+		o.granted(t, 1)
+		o.Return(d) // What this instance counts alone is one less now.
+		if got := o.granted(t, 9); got != 4 {
+			t.Errorf("%d granted, want the 4 that are left", got)
+		}
+	})
 }

@@ -3,176 +3,112 @@ package ratelimit
 import (
 	"context"
 	"errors"
-	"hash/maphash"
-	"math/bits"
 	"sync"
 	"time"
 )
 
-// Capacity is how many addresses a [Memory] counts in one minute.
-const Capacity = 1 << 20
+// capacity is how many keys a [memory] counts in one window. A map of as many
+// takes 36 MiB.
+const capacity = 1 << 20
 
-// slots leaves a quarter of the table free, which keeps the longest walk past
-// other keys' entries short: 8.5 slots on average to an absent key when the
-// table is as full as it may get (Knuth, linear probing at a load of 0.75).
-const slots = Capacity / 3 * 4
+// ErrFull is returned for a key that this instance has not counted in this window
+// when it already counts 1048576 others.
+var ErrFull = errors.New("memory store is full: it counts 1048576 addresses in a window")
 
-// firstSlots are enough for 3072 addresses a minute, in 64 kB.
-const firstSlots = 1 << 12
-
-// ErrFull is returned for a key that a [Memory] has not seen in this minute
-// when it already counts [Capacity] others.
-var ErrFull = errors.New("memory store is full: it counts 1048576 addresses a minute")
-
-// Memory counts buckets in this process. It is exact, and bounded: its one table
-// of 16-byte entries without pointers doubles as it fills, up to 22 MB. It does
-// not begin with those, because Go lets the heap grow to twice of what is in use,
-// and would take all of a table for that.
+// memory counts the buckets of one limiter in this process. It is exact and
+// bounded.
 //
-// Nothing in it is ever deleted. An entry belongs to the minute it names, and
-// in a later minute it reads as free; within a minute entries are only added,
-// so a walk for a key may stop at the first free one.
-//
-// It counts in the minute of its own clock. A request whose bucket is of another
-// minute has been held up on its way, and counts in the minute that it comes in.
-type Memory struct {
-	seed maphash.Seed // Random, so that nobody can choose addresses that collide.
-
-	mu    sync.Mutex
-	clock clock
-	used  int // Entries of this minute.
-	table []entry
+// It counts in the window of its own clock. A request whose bucket is of another
+// window has been held up, and counts in the window in which it arrives.
+type memory struct {
+	mu      sync.Mutex
+	clock   clock
+	tallies map[Key]tally
 }
 
-// entry is one bucket of the table.
-type entry struct {
-	key Key
-	// turn is one more than the minute: 0 is an entry never used.
-	turn Minute
-	// count is what the bucket is known to hold; refused, on top of it, says
-	// that this instance has refused somebody.
-	count uint32
+// tally is one bucket. Neither it nor its key has a pointer, so that the garbage
+// collector does not scan the map.
+type tally struct {
+	count   int32 // What the bucket is known to hold.
+	refused bool  // This instance has refused a request.
 }
 
-const refused = 1 << 31
-
-func (e *entry) granted() int { return int(e.count &^ refused) }
-
-// NewMemory returns an empty store that tells the time by now.
-func NewMemory(now func() time.Time) *Memory {
-	return &Memory{seed: maphash.MakeSeed(), clock: clock{now: now}, table: make([]entry, firstSlots)}
+func newMemory(now func() time.Time, window time.Duration) *memory {
+	return &memory{clock: newClock(now, window), tallies: map[Key]tally{}}
 }
 
-// Grant implements [Store]. It fails with [ErrFull] alone.
-func (m *Memory) Grant(_ context.Context, b Bucket, ask Ask) (Grant, error) {
+// Grant implements [Store]. Its only error is [ErrFull].
+func (m *memory) Grant(_ context.Context, b Bucket, ask Ask) (Grant, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begin()
-	e := m.find(b.Key)
-	if e == nil {
+	t, ok := m.find(b.Key)
+	if !ok {
 		return Grant{}, ErrFull
 	}
-	g := grantOf(e.granted(), ask)
-	e.count += uint32(g.N) //nolint:gosec // At most Limit, which is at most a million.
+	g := ask.From(int(t.count))
+	t.count += int32(g.N) //nolint:gosec // At most Limit, which is at most a million.
+	m.tallies[b.Key] = t
 	return g, nil
 }
 
-// count returns what the bucket is known to hold, and whether it was ever
-// counted here.
-func (m *Memory) count(b Bucket) (n int, seen bool) {
+// Return implements [Store]. It forgets what belongs to another window.
+func (m *memory) Return(_ context.Context, b Bucket, n int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begin()
-	e := &m.table[m.index(b.Key)]
-	if e.turn != m.turn() {
-		return 0, false
+	m.turn()
+	if t, ok := m.tallies[b.Key]; ok && b.Window == m.clock.window {
+		t.count = max(0, t.count-int32(n)) //nolint:gosec // At most what was granted.
+		m.tallies[b.Key] = t
 	}
-	return e.granted(), true
+	return nil
 }
 
-// raise notes that the bucket holds at least n. A full table forgets it, and
-// so does one that is counting another minute by now.
-func (m *Memory) raise(b Bucket, n int) {
+// count returns what the bucket is known to hold, and whether this instance has
+// counted in it.
+func (m *memory) count(b Bucket) (n int, seen bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begin()
-	if b.Minute != m.clock.minute {
-		return
-	}
-	if e := m.find(b.Key); e != nil && n > e.granted() {
-		e.count = e.count&refused | uint32(n) //nolint:gosec // At most Limit, which is at most a million.
+	m.turn()
+	t, seen := m.tallies[b.Key]
+	return int(t.count), seen
+}
+
+// raise notes that the bucket holds at least n, unless the memory is full or has
+// turned to another window.
+func (m *memory) raise(b Bucket, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, ok := m.find(b.Key)
+	if ok && b.Window == m.clock.window {
+		t.count = max(t.count, int32(n)) //nolint:gosec // At most Limit, which is at most a million.
+		m.tallies[b.Key] = t
 	}
 }
 
-// refuse notes that somebody was refused, and reports whether it is the first
-// in this bucket on this instance.
-func (m *Memory) refuse(b Bucket) (first bool) {
+// refuse notes that a request was refused, and reports whether it is the first
+// of this bucket on this instance.
+func (m *memory) refuse(b Bucket) (first bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begin()
-	e := m.find(b.Key)
-	if e == nil || e.count&refused != 0 {
+	t, ok := m.find(b.Key)
+	if !ok || t.refused {
 		return false
 	}
-	e.count |= refused
+	t.refused = true
+	m.tallies[b.Key] = t
 	return true
 }
 
-// turn is what marks this minute's entries.
-func (m *Memory) turn() Minute { return m.clock.minute + 1 }
-
-// find returns the key's entry in this minute, a new one if need be, or nil if
-// there is no room for one.
-func (m *Memory) find(key Key) *entry {
-	e := &m.table[m.index(key)]
-	if e.turn == m.turn() {
-		return e
-	}
-	if m.used == Capacity {
-		return nil
-	}
-	if m.used == len(m.table)/4*3 && len(m.table) < slots {
-		m.grow()
-		e = &m.table[m.index(key)]
-	}
-	m.used++
-	*e = entry{key: key, turn: m.turn()}
-	return e
+// find returns the key's tally in this window, and reports whether there is room
+// for it.
+func (m *memory) find(key Key) (t tally, ok bool) {
+	m.turn()
+	t, ok = m.tallies[key]
+	return t, ok || len(m.tallies) < capacity
 }
 
-// grow doubles the table and keeps this minute's entries. It never shrinks: what
-// was needed in one minute may be in the next.
-func (m *Memory) grow() {
-	old := m.table
-	m.table = make([]entry, min(2*len(old), slots))
-	for _, e := range old {
-		if e.turn == m.turn() {
-			m.table[m.index(e.key)] = e
-		}
+func (m *memory) turn() {
+	if m.clock.turn() {
+		clear(m.tallies)
 	}
-}
-
-// begin turns to the minute of the clock. Where that was set back, entries of
-// the minute it shows may be left, which are not in used: all are forgotten.
-func (m *Memory) begin() {
-	turned, back := m.clock.turn()
-	if turned {
-		m.used = 0
-	}
-	if back {
-		clear(m.table)
-	}
-}
-
-// index returns where the key's entry of this minute is, or the free place
-// where it belongs.
-func (m *Memory) index(key Key) int {
-	n := uint64(len(m.table))
-	i, _ := bits.Mul64(maphash.Comparable(m.seed, key), n)
-	for m.table[i].turn == m.turn() && m.table[i].key != key {
-		if i++; i == n {
-			i = 0
-		}
-	}
-	return int(i) //nolint:gosec // Below the length.
 }

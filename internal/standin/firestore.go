@@ -16,7 +16,10 @@ import (
 	"strings"
 	"time"
 
-	"docent/internal/ratelimit"
+	"cloud.google.com/go/firestore/apiv1/firestorepb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // ErrNoEmulator is returned where the Firestore emulator is not installed.
@@ -126,19 +129,29 @@ func (e *FirestoreEmulator) Start(ctx context.Context) error {
 }
 
 // Warm makes the emulator's first transaction, which takes it a second or two:
-// longer than a service at its start waits for its store.
+// longer than a service waits for its store at start.
 func (e *FirestoreEmulator) Warm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, emulatorPatience)
 	defer cancel()
-	store, err := ratelimit.OpenFirestore(ctx, ratelimit.FirestoreOptions{
-		Project: "warm-" + strings.ToLower(rand.Text())[:20], Database: "(default)", Collection: "warm", Emulator: e.address,
-	})
+	conn, err := grpc.NewClient("passthrough:///"+e.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
-	defer store.Close() //nolint:errcheck // It has answered.
-	store.UseIDKey(make([]byte, 32))
-	_, err = store.Grant(ctx, ratelimit.Bucket{}, ratelimit.Ask{N: 1, Limit: 1, Seen: true})
+	defer conn.Close() //nolint:errcheck // It has answered.
+	database := "projects/warm-" + strings.ToLower(rand.Text())[:20] + "/databases/(default)"
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer owner")
+	client := firestorepb.NewFirestoreClient(conn)
+	tx, err := client.BeginTransaction(ctx, &firestorepb.BeginTransactionRequest{Database: database}, grpc.WaitForReady(true))
+	if err != nil {
+		return fmt.Errorf("the Firestore emulator's first transaction: %w", err)
+	}
+	_, err = client.Commit(ctx, &firestorepb.CommitRequest{
+		Database:    database,
+		Transaction: tx.GetTransaction(),
+		Writes: []*firestorepb.Write{{Operation: &firestorepb.Write_Update{
+			Update: &firestorepb.Document{Name: database + "/documents/warm/warm"},
+		}}},
+	})
 	return err
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"docent/internal/ratelimit"
+	"docent/internal/firestore"
 )
 
 // Calls records the remote calls of a store, for a test to count what it costs.
@@ -27,7 +27,7 @@ func (c *Calls) Take() []string {
 }
 
 // Record makes a store that is opened with these options tell its calls.
-func (c *Calls) Record(o *ratelimit.FirestoreOptions) {
+func (c *Calls) Record(o *firestore.Options) {
 	o.DialOptions = append(o.DialOptions,
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			c.add(method)

@@ -1,4 +1,4 @@
-package ratelimit_test
+package firestore_test
 
 import (
 	"bytes"
@@ -41,8 +41,10 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"docent/internal/firestore"
 	"docent/internal/ratelimit"
 	"docent/internal/testkit/testfirestore"
+	"docent/internal/testkit/teststore"
 )
 
 const collection = "rate_limits"
@@ -53,37 +55,46 @@ const patience = 2 * time.Second
 
 var idKey = []byte("an identity key for tests, 32 B+")
 
-// openFirestore returns a store on an emulator or a stand-in.
-func openFirestore(t *testing.T, address, project string, change ...func(*ratelimit.FirestoreOptions)) *ratelimit.Firestore {
+// open returns a client of an emulator or a stand-in.
+func open(t *testing.T, address, project string, change ...func(*firestore.Options)) *firestore.Client {
 	t.Helper()
-	o := ratelimit.FirestoreOptions{
-		Project:    project,
-		Database:   "(default)",
-		Collection: collection,
-		Emulator:   address,
-	}
+	o := firestore.Options{Project: project, Database: "(default)", Emulator: address}
 	for _, c := range change {
 		c(&o)
 	}
-	s, err := ratelimit.OpenFirestore(t.Context(), o)
+	client, err := firestore.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
+		if err := client.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	s.UseIDKey(idKey)
-	return s
+	return client
+}
+
+// openBuckets returns the buckets of an emulator or a stand-in.
+func openBuckets(t *testing.T, address, project string, change ...func(*firestore.Options)) *firestore.Buckets {
+	t.Helper()
+	return buckets(t, open(t, address, project, change...), idKey)
+}
+
+func buckets(t *testing.T, c *firestore.Client, idKey []byte) *firestore.Buckets {
+	t.Helper()
+	b, err := c.Buckets(collection, idKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func TestFirestore(t *testing.T) {
 	t.Parallel()
 	address := testfirestore.Address(t)
-	testStore(t, func(t *testing.T, _ func() time.Time) ratelimit.Store {
+	teststore.Run(t, func(t *testing.T, _ func() time.Time) ratelimit.Store {
 		t.Helper()
-		return openFirestore(t, address, testfirestore.Project())
+		return openBuckets(t, address, testfirestore.Project())
 	})
 }
 
@@ -92,17 +103,17 @@ func TestFirestoreCountsExactlyAcrossInstances(t *testing.T) {
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	var instances []ratelimit.Store
 	for range 3 {
-		instances = append(instances, openFirestore(t, address, project))
+		instances = append(instances, openBuckets(t, address, project))
 	}
 	for round := range 5 {
 		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
 			t.Parallel()
-			b := bucketOf(fmt.Sprintf("192.0.2.%d", round))
-			if n := grantedAtOnce(t, b, 5, instances...); n != 5 {
+			b := teststore.BucketOf(fmt.Sprintf("192.0.2.%d", round))
+			if n := teststore.GrantedAtOnce(t, b, 5, instances...); n != 5 {
 				t.Errorf("granted %d of 5", n)
 			}
 			want := ratelimit.Grant{Before: 5}
-			if diff := cmp.Diff(want, grant(t, instances[0], b, ratelimit.Ask{N: 1, Limit: 5, Seen: true})); diff != "" {
+			if diff := cmp.Diff(want, teststore.Grant(t, instances[0], b, ratelimit.Ask{N: 1, Limit: 5, Seen: true})); diff != "" {
 				t.Errorf("afterwards (-want +got):\n%s", diff)
 			}
 		})
@@ -113,7 +124,8 @@ func TestFirestoreCalls(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	var made testfirestore.Calls
-	s, b := openFirestore(t, address, project, made.Record), bucketOf("192.0.2.1")
+	client := open(t, address, project, made.Record)
+	s, b := buckets(t, client, idKey), teststore.BucketOf("192.0.2.1")
 	transaction := []string{"BeginTransaction", "BatchGetDocuments", "Commit"}
 	for _, step := range []struct {
 		name string
@@ -126,12 +138,18 @@ func TestFirestoreCalls(t *testing.T) {
 		{"a full bucket", ratelimit.Ask{N: 1, Limit: 5, Seen: true}, transaction},
 		{"another instance's bucket", ratelimit.Ask{N: 1, Limit: 5}, append([]string{"Commit"}, transaction...)},
 	} {
-		grant(t, s, b, step.ask)
+		teststore.Grant(t, s, b, step.ask)
 		if diff := cmp.Diff(step.want, made.Take()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.name, diff)
 		}
 	}
-	if err := s.Warm(t.Context()); err != nil {
+	if err := s.Return(t.Context(), b, 1); err != nil {
+		t.Errorf("Return: %v", err)
+	}
+	if diff := cmp.Diff(transaction, made.Take()); diff != "" {
+		t.Errorf("Return (-want +got):\n%s", diff)
+	}
+	if err := client.Warm(t.Context(), collection); err != nil {
 		t.Errorf("Warm: %v", err)
 	}
 	if diff := cmp.Diff([]string{"BatchGetDocuments"}, made.Take()); diff != "" {
@@ -176,11 +194,11 @@ func idOf(d *firestorepb.Document) string {
 func TestFirestoreDocument(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
-	s := openFirestore(t, address, project)
-	b := bucketOf("192.0.2.1")
-	expires := b.Minute.End().Add(time.Hour)
+	s := openBuckets(t, address, project)
+	b := teststore.BucketOf("192.0.2.1")
+	expires := b.Window.End().Add(time.Hour)
 	for i, ask := range []ratelimit.Ask{{N: 2, Limit: 5}, {N: 2, Limit: 5, Seen: true}} {
-		grant(t, s, b, ask)
+		teststore.Grant(t, s, b, ask)
 		docs := documents(t, address, project)
 		if len(docs) != 1 {
 			t.Fatalf("step %d: %d documents, want 1", i, len(docs))
@@ -211,7 +229,7 @@ func TestFirestoreDocument(t *testing.T) {
 func traces(addr netip.Addr, b ratelimit.Bucket) [][]byte {
 	ip := addr.AsSlice()
 	key := binary.BigEndian.AppendUint64(nil, uint64(b.Key))
-	bucket := binary.BigEndian.AppendUint32(slices.Clone(key), uint32(b.Minute))
+	bucket := binary.BigEndian.AppendUint32(slices.Clone(key), b.Window.Index)
 	secrets := [][]byte{ip, []byte(addr.String()), []byte(addr.StringExpanded()), key, bucket}
 	for _, s := range slices.Clone(secrets) {
 		m, s1, s2, s5 := md5.Sum(s), sha1.Sum(s), sha256.Sum256(s), sha512.Sum512(s)
@@ -237,13 +255,13 @@ func traces(addr netip.Addr, b ratelimit.Bucket) [][]byte {
 func TestFirestoreRevealsNoAddress(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
-	s := openFirestore(t, address, project)
+	s := openBuckets(t, address, project)
 	addrs := []netip.Addr{netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("2001:db8:1234:5678:9abc:def0:1234:5678")}
 	for _, addr := range addrs {
-		b := bucketOf(addr.String())
+		b := teststore.BucketOf(addr.String())
 		for range 3 { // Three minutes of one visitor.
-			grant(t, s, b, ratelimit.Ask{N: 1, Limit: 5})
-			b.Minute++
+			teststore.Grant(t, s, b, ratelimit.Ask{N: 1, Limit: 5})
+			b.Window.Index++
 		}
 	}
 	docs := documents(t, address, project)
@@ -262,14 +280,14 @@ func TestFirestoreRevealsNoAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, addr := range addrs {
-			b := bucketOf(addr.String())
+			b := teststore.BucketOf(addr.String())
 			for range 3 {
 				for _, trace := range traces(addr, b) {
 					if bytes.Contains(stored, trace) || len(trace) >= 4 && bytes.Contains(id, trace) {
 						t.Errorf("%s can be recognised by %q in %v", addr, trace, d)
 					}
 				}
-				b.Minute++
+				b.Window.Index++
 			}
 		}
 	}
@@ -296,9 +314,8 @@ func TestFirestoreRevealsNoAddress(t *testing.T) {
 	t.Run("another key makes other IDs", func(t *testing.T) {
 		t.Parallel()
 		project := testfirestore.Project()
-		s := openFirestore(t, address, project)
-		s.UseIDKey([]byte("another identity key, 32 bytes +"))
-		grant(t, s, bucketOf(addrs[0].String()), ratelimit.Ask{N: 1, Limit: 5})
+		s := buckets(t, open(t, address, project), []byte("another identity key, 32 bytes +"))
+		teststore.Grant(t, s, teststore.BucketOf(addrs[0].String()), ratelimit.Ask{N: 1, Limit: 5})
 		for _, d := range documents(t, address, project) {
 			if slices.ContainsFunc(docs, func(other *firestorepb.Document) bool { return idOf(other) == idOf(d) }) {
 				t.Errorf("%s does not depend on the key", idOf(d))
@@ -310,8 +327,8 @@ func TestFirestoreRevealsNoAddress(t *testing.T) {
 func TestFirestoreRefusesAForeignDocument(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
-	s, b := openFirestore(t, address, project), bucketOf("192.0.2.1")
-	grant(t, s, b, ratelimit.Ask{N: 1, Limit: 5})
+	s, b := openBuckets(t, address, project), teststore.BucketOf("192.0.2.1")
+	teststore.Grant(t, s, b, ratelimit.Ask{N: 1, Limit: 5})
 	doc := documents(t, address, project)[0]
 	for name, fields := range map[string]map[string]*firestorepb.Value{
 		"no count":       {},
@@ -337,11 +354,11 @@ func lockBuckets(t *testing.T, address, project string, n int) []string {
 	t.Helper()
 	// A bucket has the same ID in every project.
 	elsewhere := testfirestore.Project()
-	s := openFirestore(t, address, elsewhere)
+	s := openBuckets(t, address, elsewhere)
 	var addrs []string
 	for i := range n {
 		addrs = append(addrs, fmt.Sprintf("192.0.2.%d", i))
-		grant(t, s, bucketOf(addrs[i]), ratelimit.Ask{N: 1, Limit: 5})
+		teststore.Grant(t, s, teststore.BucketOf(addrs[i]), ratelimit.Ask{N: 1, Limit: 5})
 	}
 	var names []string
 	for _, d := range documents(t, address, elsewhere) {
@@ -377,14 +394,14 @@ func TestBreaker_LockedInFirestore(t *testing.T) {
 	addrs := lockBuckets(t, address, project, 20)
 	var instances sync.WaitGroup
 	for _, addr := range addrs {
-		store := openFirestore(t, address, project)
+		store := openBuckets(t, address, project)
 		var log strings.Builder
-		l := limiter(func(o *ratelimit.Options) {
-			o.Store, o.StoreTimeout = store, 1500*time.Millisecond
-			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		l := ratelimit.New(ratelimit.Options{
+			Name: "per-ip", Limit: 5, Window: time.Minute, Ceiling: 1_000_000, Store: store, StoreTimeout: 1500 * time.Millisecond,
+			Log: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return teststore.Noon },
 		})
 		instances.Go(func() {
-			d, err := l.Take(t.Context(), netip.MustParseAddr(addr))
+			d, err := l.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr(addr)))
 			if err != nil || d.Refused != ratelimit.ByContention || log.String() != "" {
 				t.Errorf("%s: %+v, %v, want a refusal; the log has %q", addr, d, err, log.String())
 			}
@@ -395,10 +412,10 @@ func TestBreaker_LockedInFirestore(t *testing.T) {
 
 // lose lets the nth Commit happen and then loses its answer, as a connection
 // does that breaks.
-func lose(nth int) func(*ratelimit.FirestoreOptions) {
+func lose(nth int) func(*firestore.Options) {
 	var mu sync.Mutex
 	commits := 0
-	return func(o *ratelimit.FirestoreOptions) {
+	return func(o *firestore.Options) {
 		o.DialOptions = append(o.DialOptions, grpc.WithChainUnaryInterceptor(
 			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 				err := invoke(ctx, method, req, reply, cc, opts...)
@@ -421,10 +438,10 @@ func TestFirestoreLostAnswerLosesTheGrant(t *testing.T) {
 	for name, nth := range map[string]int{"of a Create": 1, "of a transaction": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, b := openFirestore(t, address, testfirestore.Project(), lose(nth)), bucketOf("192.0.2.1")
+			s, b := openBuckets(t, address, testfirestore.Project(), lose(nth)), teststore.BucketOf("192.0.2.1")
 			granted := 0
 			for i := range 4 {
-				granted += grant(t, s, b, ratelimit.Ask{N: 2, Limit: 5, Seen: i > 0}).N
+				granted += teststore.Grant(t, s, b, ratelimit.Ask{N: 2, Limit: 5, Seen: i > 0}).N
 			}
 			if granted != 3 {
 				t.Errorf("granted %d, want 5 less the 2 whose answer was lost", granted)
@@ -704,10 +721,10 @@ func TestFirestoreFaults(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := openFirestore(t, test.server.serve(t), "docs-prod")
+			s := openBuckets(t, test.server.serve(t), "docs-prod")
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			g, err := s.Grant(ctx, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5, Seen: test.seen})
+			g, err := s.Grant(ctx, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5, Seen: test.seen})
 			if err == nil || g != (ratelimit.Grant{}) {
 				t.Fatalf("Grant = %+v, %v; want an error", g, err)
 			}
@@ -739,16 +756,16 @@ func TestFirestoreOneBucketHangsWhileOthersAreAnswered(t *testing.T) {
 		return hang(ctx)
 	}
 	server := standIn{commit: commits(inTurn(first, answers(nil)))}
-	s := openFirestore(t, server.serve(t), "docs-prod")
+	s := openBuckets(t, server.serve(t), "docs-prod")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	hung := make(chan error)
 	go func() {
-		_, err := s.Grant(ctx, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
+		_, err := s.Grant(ctx, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
 		hung <- err
 	}()
 	<-waiting
-	grant(t, s, bucketOf("192.0.2.2"), ratelimit.Ask{N: 1, Limit: 5})
+	teststore.Grant(t, s, teststore.BucketOf("192.0.2.2"), ratelimit.Ask{N: 1, Limit: 5})
 	if err := <-hung; !errors.Is(err, ratelimit.ErrContended) {
 		t.Errorf("the bucket that hangs: %v, want contention", err)
 	}
@@ -759,18 +776,19 @@ func TestFirestoreOneBucketHangsWhileOthersAreAnswered(t *testing.T) {
 func TestFirestoreOneCallFailsWhileOthersAreAnswered(t *testing.T) {
 	t.Parallel()
 	var server standIn
-	s := openFirestore(t, server.serve(t), "docs-prod", func(o *ratelimit.FirestoreOptions) {
+	client := open(t, server.serve(t), "docs-prod", func(o *firestore.Options) {
 		// Not in the server, where the deadline could fall between call and answer.
 		o.DialOptions = append(o.DialOptions, grpc.WithChainUnaryInterceptor(
 			func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
 				return status.Error(codes.ResourceExhausted, "Quota exceeded.")
 			}))
 	})
+	s := buckets(t, client, idKey)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	failed := make(chan error)
 	go func() {
-		_, err := s.Grant(ctx, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
+		_, err := s.Grant(ctx, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
 		failed <- err
 	}()
 	for {
@@ -781,7 +799,7 @@ func TestFirestoreOneCallFailsWhileOthersAreAnswered(t *testing.T) {
 			}
 			return
 		default:
-			if err := s.Warm(t.Context()); err != nil {
+			if err := client.Warm(t.Context(), collection); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -795,8 +813,8 @@ func TestFirestoreCancelledIsNeitherContentionNorOutage(t *testing.T) {
 		cancel()
 		return hang(ctx)
 	})}
-	s := openFirestore(t, server.serve(t), "docs-prod")
-	_, err := s.Grant(ctx, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
+	s := openBuckets(t, server.serve(t), "docs-prod")
+	_, err := s.Grant(ctx, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
 	if !errors.Is(err, context.Canceled) || errors.Is(err, ratelimit.ErrContended) {
 		t.Errorf("Grant: %v, want context.Canceled", err)
 	}
@@ -805,9 +823,9 @@ func TestFirestoreCancelledIsNeitherContentionNorOutage(t *testing.T) {
 func TestFirestoreRepeatsABrokenRead(t *testing.T) {
 	t.Parallel()
 	server := standIn{batchGet: inTurn(fails(codes.Unavailable, "connection reset"), answers(nil))}
-	s := openFirestore(t, server.serve(t), "docs-prod")
+	s := openBuckets(t, server.serve(t), "docs-prod")
 	want := ratelimit.Grant{N: 1}
-	if diff := cmp.Diff(want, grant(t, s, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5, Seen: true})); diff != "" {
+	if diff := cmp.Diff(want, teststore.Grant(t, s, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5, Seen: true})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -823,9 +841,9 @@ func TestFirestoreNobodyWaitsForARollback(t *testing.T) {
 			return nil
 		},
 	}
-	s := openFirestore(t, server.serve(t), "docs-prod")
+	s := openBuckets(t, server.serve(t), "docs-prod")
 	start := time.Now()
-	if _, err := s.Grant(t.Context(), bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5, Seen: true}); err == nil {
+	if _, err := s.Grant(t.Context(), teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5, Seen: true}); err == nil {
 		t.Error("Grant did not fail")
 	}
 	// The client gives a rollback up after five seconds.
@@ -838,10 +856,10 @@ func TestFirestoreNobodyWaitsForARollback(t *testing.T) {
 
 func TestFirestoreNothingListens(t *testing.T) {
 	t.Parallel()
-	s := openFirestore(t, "127.0.0.1:1", "docs-prod") // No other test is given that port.
+	s := openBuckets(t, "127.0.0.1:1", "docs-prod") // No other test is given that port.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err := s.Grant(ctx, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
+	_, err := s.Grant(ctx, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
 	if err == nil || errors.Is(err, ratelimit.ErrContended) {
 		t.Fatalf("Grant: %v, want an outage", err)
 	}
@@ -876,10 +894,10 @@ func TestFirestoreWarm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := standIn{batchGet: test.batchGet}
-			s := openFirestore(t, server.serve(t), "docs-prod", func(o *ratelimit.FirestoreOptions) { o.Database = "docent" })
+			client := open(t, server.serve(t), "docs-prod", func(o *firestore.Options) { o.Database = "docent" })
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if diff := cmp.Diff(test.want, fmt.Sprint(s.Warm(ctx))); diff != "" {
+			if diff := cmp.Diff(test.want, fmt.Sprint(client.Warm(ctx, collection))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -891,8 +909,8 @@ func TestFirestoreWarm(t *testing.T) {
 func TestFirestoreComesBack(t *testing.T) {
 	t.Parallel()
 	emulator := testfirestore.Own(t)
-	s, b := openFirestore(t, emulator.Address(), testfirestore.Project()), bucketOf("192.0.2.1")
-	grant(t, s, b, ratelimit.Ask{N: 5, Limit: 5})
+	s, b := openBuckets(t, emulator.Address(), testfirestore.Project()), teststore.BucketOf("192.0.2.1")
+	teststore.Grant(t, s, b, ratelimit.Ask{N: 5, Limit: 5})
 
 	emulator.Stop()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -959,7 +977,7 @@ func TestFirestoreWithCredentials(t *testing.T) {
 	))}
 	address := server.serve(t)
 	var made testfirestore.Calls
-	s := openFirestore(t, "", "docs-prod", made.Record, func(o *ratelimit.FirestoreOptions) {
+	s := openBuckets(t, "", "docs-prod", made.Record, func(o *firestore.Options) {
 		o.DialOptions = append(o.DialOptions,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, target string) (net.Conn, error) {
@@ -967,7 +985,7 @@ func TestFirestoreWithCredentials(t *testing.T) {
 				return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 			}))
 	})
-	grant(t, s, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
+	teststore.Grant(t, s, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
 	if target := <-dialled; target != "firestore.googleapis.com:443" {
 		t.Errorf("connected to %s", target)
 	}
@@ -983,7 +1001,7 @@ func TestFirestoreWithCredentials(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		_, err := s.Grant(ctx, bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
+		_, err := s.Grant(ctx, teststore.BucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5})
 		if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -993,48 +1011,64 @@ func TestFirestoreWithCredentials(t *testing.T) {
 func TestOpenFirestoreWithoutCredentials(t *testing.T) {
 	t.Setenv("FIRESTORE_EMULATOR_HOST", "")
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "missing.json"))
-	_, err := ratelimit.OpenFirestore(t.Context(), ratelimit.FirestoreOptions{
-		Project: "docs-prod", Database: "(default)", Collection: collection,
-	})
+	_, err := firestore.Open(t.Context(), firestore.Options{Project: "docs-prod", Database: "(default)"})
 	if err == nil || !strings.Contains(err.Error(), "gcloud auth application-default login") {
-		t.Errorf("OpenFirestore: %v, want what to do", err)
+		t.Errorf("Open: %v, want what to do", err)
 	}
 }
 
 func TestOpenFirestoreRefuses(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*ratelimit.FirestoreOptions){
-		"no project":      func(o *ratelimit.FirestoreOptions) { o.Project = "" },
-		"no database":     func(o *ratelimit.FirestoreOptions) { o.Database = "" },
-		"no collection":   func(o *ratelimit.FirestoreOptions) { o.Collection = "" },
-		"a subcollection": func(o *ratelimit.FirestoreOptions) { o.Collection = "a/b/c" },
+	for name, change := range map[string]func(*firestore.Options){
+		"no project":  func(o *firestore.Options) { o.Project = "" },
+		"no database": func(o *firestore.Options) { o.Database = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := ratelimit.FirestoreOptions{
-				Project: "docs-prod", Database: "(default)", Collection: collection, Emulator: "127.0.0.1:1",
-			}
+			o := firestore.Options{Project: "docs-prod", Database: "(default)", Emulator: "127.0.0.1:1"}
 			change(&o)
-			if s, err := ratelimit.OpenFirestore(t.Context(), o); err == nil {
-				_ = s.Close()
-				t.Error("OpenFirestore did not refuse it")
+			if c, err := firestore.Open(t.Context(), o); err == nil {
+				_ = c.Close()
+				t.Error("Open did not refuse it")
 			}
 		})
 	}
 }
 
-func TestFirestoreCountsNothingUnderAGuessableKey(t *testing.T) {
+func TestBuckets_Refused(t *testing.T) {
 	t.Parallel()
-	var server standIn
-	var made testfirestore.Calls
-	s := openFirestore(t, server.serve(t), "docs-prod", made.Record)
-	for name, key := range map[string][]byte{"none": nil, "too short": idKey[1:]} {
-		s.UseIDKey(key)
-		if g, err := s.Grant(t.Context(), bucketOf("192.0.2.1"), ratelimit.Ask{N: 1, Limit: 5}); err == nil || g.N != 0 {
-			t.Errorf("%s: %+v, %v", name, g, err)
+	client := open(t, "127.0.0.1:1", "docs-prod")
+	for _, tt := range []struct {
+		name, collection string
+		idKey            []byte
+	}{
+		{"no collection", "", idKey},
+		{"a subcollection", "a/b/c", idKey},
+		{"no key", collection, nil},
+		{"a key that can be guessed", collection, idKey[1:]},
+	} {
+		if _, err := client.Buckets(tt.collection, tt.idKey); err == nil {
+			t.Errorf("%s: not refused", tt.name)
 		}
 	}
-	if methods := made.Take(); len(methods) > 0 {
-		t.Errorf("calls: %v", methods)
+}
+
+// Two limiters of different names count the same address in different documents,
+// whatever their windows are.
+func TestBuckets_NamesDoNotMeet(t *testing.T) {
+	t.Parallel()
+	address, project := testfirestore.Address(t), testfirestore.Project()
+	s := openBuckets(t, address, project)
+	addr := netip.MustParseAddr("192.0.2.1")
+	for _, name := range []string{"per-ip", "messages", "per-ip-day", ""} {
+		for _, length := range []time.Duration{time.Minute, 24 * time.Hour} {
+			b := ratelimit.Bucket{Name: name, Key: ratelimit.KeyOf(addr), Window: ratelimit.WindowOf(teststore.Noon, length)}
+			if g := teststore.Grant(t, s, b, ratelimit.Ask{N: 9, Limit: 5}); g.Before != 0 || g.N != 5 {
+				t.Errorf("%q, %s: %+v, want 5 from a bucket of its own", name, length, g)
+			}
+		}
+	}
+	if n := len(documents(t, address, project)); n != 8 {
+		t.Errorf("%d documents, want 8", n)
 	}
 }

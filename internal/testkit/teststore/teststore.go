@@ -1,4 +1,6 @@
-package ratelimit_test
+// Package teststore is the suite of tests that every store of rate limits must
+// pass.
+package teststore
 
 import (
 	"context"
@@ -13,12 +15,19 @@ import (
 	"docent/internal/ratelimit"
 )
 
-// bucketOf returns the bucket of an address in the minute of noon.
-func bucketOf(addr string) ratelimit.Bucket {
-	return ratelimit.Bucket{Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Minute: ratelimit.MinuteOf(noon)}
+// Noon is the beginning of a minute.
+var Noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// BucketOf returns the bucket of an address in the minute of noon, of the limiter
+// that has counted addresses from the beginning.
+func BucketOf(addr string) ratelimit.Bucket {
+	return ratelimit.Bucket{
+		Name: "per-ip", Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Window: ratelimit.WindowOf(Noon, time.Minute),
+	}
 }
 
-func grant(t *testing.T, s ratelimit.Store, b ratelimit.Bucket, ask ratelimit.Ask) ratelimit.Grant {
+// Grant asks a store, which must not fail.
+func Grant(t *testing.T, s ratelimit.Store, b ratelimit.Bucket, ask ratelimit.Ask) ratelimit.Grant {
 	t.Helper()
 	g, err := s.Grant(t.Context(), b, ask)
 	if err != nil {
@@ -27,9 +36,9 @@ func grant(t *testing.T, s ratelimit.Store, b ratelimit.Bucket, ask ratelimit.As
 	return g
 }
 
-// testStore is what every store must do. store returns an empty one, which tells
-// the time by now if it tells it at all.
-func testStore(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.Store) {
+// Run tests what every store must do. store returns an empty one, which tells the
+// time by now if it tells it at all.
+func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.Store) {
 	t.Helper()
 	type step struct {
 		ask  ratelimit.Ask
@@ -72,45 +81,74 @@ func testStore(t *testing.T, store func(t *testing.T, now func() time.Time) rate
 	for _, test := range sequences {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, b := store(t, fixed(noon)), bucketOf("192.0.2.1")
+			s, b := store(t, func() time.Time { return Noon }), BucketOf("192.0.2.1")
 			for i, step := range test.steps {
-				if diff := cmp.Diff(step.want, grant(t, s, b, step.ask)); diff != "" {
+				if diff := cmp.Diff(step.want, Grant(t, s, b, step.ask)); diff != "" {
 					t.Fatalf("step %d, %+v (-want +got):\n%s", i, step.ask, diff)
 				}
 			}
 		})
 	}
 
-	t.Run("keys and minutes are independent", func(t *testing.T) {
+	t.Run("keys and windows are independent", func(t *testing.T) {
 		t.Parallel()
-		now := noon
-		s, full := store(t, func() time.Time { return now }), bucketOf("192.0.2.1")
-		grant(t, s, full, ratelimit.Ask{N: 5, Limit: 5})
+		now := Noon
+		s, full := store(t, func() time.Time { return now }), BucketOf("192.0.2.1")
+		Grant(t, s, full, ratelimit.Ask{N: 5, Limit: 5})
+		next := full.Window
+		next.Index++
 		for _, b := range []ratelimit.Bucket{
-			bucketOf("192.0.2.2"),
-			bucketOf("2001:db8::1"),
-			{Key: full.Key, Minute: full.Minute + 1},
+			BucketOf("192.0.2.2"),
+			BucketOf("2001:db8::1"),
+			{Name: full.Name, Key: full.Key, Window: next},
 		} {
-			now = b.Minute.End().Add(-time.Second)
+			now = b.Window.End().Add(-time.Second)
 			want := ratelimit.Grant{Before: 0, N: 5}
-			if diff := cmp.Diff(want, grant(t, s, b, ratelimit.Ask{N: 6, Limit: 5})); diff != "" {
+			if diff := cmp.Diff(want, Grant(t, s, b, ratelimit.Ask{N: 6, Limit: 5})); diff != "" {
 				t.Errorf("%+v (-want +got):\n%s", b, diff)
 			}
 		}
 	})
 
+	t.Run("what is given back is granted again", func(t *testing.T) {
+		t.Parallel()
+		s, b, other := store(t, func() time.Time { return Noon }), BucketOf("192.0.2.1"), BucketOf("192.0.2.2")
+		giveBack := func(b ratelimit.Bucket, n int) {
+			t.Helper()
+			if err := s.Return(t.Context(), b, n); err != nil {
+				t.Fatalf("Return(%d): %v", n, err)
+			}
+		}
+		giveBack(b, 1) // Nothing was granted.
+		Grant(t, s, b, ratelimit.Ask{N: 5, Limit: 5})
+		Grant(t, s, other, ratelimit.Ask{N: 5, Limit: 5})
+		giveBack(b, 2)
+		for i, want := range []ratelimit.Grant{{Before: 3, N: 2}, {Before: 5, N: 0}} {
+			if diff := cmp.Diff(want, Grant(t, s, b, ratelimit.Ask{N: 9, Limit: 5, Seen: true})); diff != "" {
+				t.Errorf("question %d after two were given back (-want +got):\n%s", i, diff)
+			}
+		}
+		giveBack(b, 100) // More than there is.
+		if diff := cmp.Diff(ratelimit.Grant{N: 5}, Grant(t, s, b, ratelimit.Ask{N: 9, Limit: 5, Seen: true})); diff != "" {
+			t.Errorf("after all were given back (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(ratelimit.Grant{Before: 5}, Grant(t, s, other, ratelimit.Ask{N: 1, Limit: 5, Seen: true})); diff != "" {
+			t.Errorf("another key's bucket (-want +got):\n%s", diff)
+		}
+	})
+
 	t.Run("asked at once, exactly the limit", func(t *testing.T) {
 		t.Parallel()
-		s := store(t, fixed(noon))
-		if n := grantedAtOnce(t, bucketOf("192.0.2.1"), 5, s, s, s); n != 5 {
+		s := store(t, func() time.Time { return Noon })
+		if n := GrantedAtOnce(t, BucketOf("192.0.2.1"), 5, s, s, s); n != 5 {
 			t.Errorf("granted %d of 5", n)
 		}
 	})
 }
 
-// grantedAtOnce lets each store ask for one and then for 32, all at the same
+// GrantedAtOnce lets each store ask for one and then for 32, all at the same
 // time, and returns how many were granted.
-func grantedAtOnce(t *testing.T, b ratelimit.Bucket, limit int, stores ...ratelimit.Store) (n int) {
+func GrantedAtOnce(t *testing.T, b ratelimit.Bucket, limit int, stores ...ratelimit.Store) (n int) {
 	t.Helper()
 	// Longer than a visitor would wait: under contention the emulator holds
 	// locks for seconds, and here nobody may give up.
@@ -138,9 +176,4 @@ func grantedAtOnce(t *testing.T, b ratelimit.Bucket, limit int, stores ...rateli
 	close(gate)
 	wg.Wait()
 	return n
-}
-
-func TestMemory(t *testing.T) {
-	t.Parallel()
-	testStore(t, func(_ *testing.T, now func() time.Time) ratelimit.Store { return ratelimit.NewMemory(now) })
 }

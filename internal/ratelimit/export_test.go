@@ -1,0 +1,6 @@
+package ratelimit
+
+// What the tests measure and compare.
+const Capacity = capacity
+
+var NewMemory = newMemory
