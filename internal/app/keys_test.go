@@ -91,7 +91,7 @@ func TestKeys_FixedVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := visitor.NewSigner(keys.Visitors, func() time.Time { return noon })
+			s := visitor.NewSigner(keys.Visitors, "/", func() time.Time { return noon })
 			r := httptest.NewRequest(http.MethodPost, "/", nil)
 			got := vector{
 				Cookie: s.Cookie(r, "V").Value,

@@ -122,7 +122,7 @@ func (p *parts) connect(c config.Config, log *slog.Logger) (http.Handler, error)
 		Origins:        c.AllowedOrigins,
 		Limiter:        limiter,
 		Minter:         p.minter,
-		Visitors:       visitor.NewSigner(p.keys.Visitors, time.Now),
+		Visitors:       visitor.NewSigner(p.keys.Visitors, httpapi.BasePath, time.Now),
 		TrustedProxies: c.TrustedProxies,
 		Timeout:        c.RequestTimeout,
 		Project:        c.Project,

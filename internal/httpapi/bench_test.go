@@ -56,7 +56,7 @@ func BenchmarkHandler(b *testing.B) {
 				Origins:        origins,
 				Limiter:        ratelimit.New(ratelimit.Options{Name: "per-ip", Limit: bench.limit, Window: time.Minute, Ceiling: 1 << 30, Log: log, Now: time.Now}),
 				Minter:         atOnce{},
-				Visitors:       visitor.NewSigner(visitor.Keys{Tokens: make([]byte, 32), Undated: make([]byte, 32)}, time.Now),
+				Visitors:       visitor.NewSigner(visitor.Keys{Tokens: make([]byte, 32), Undated: make([]byte, 32)}, httpapi.BasePath, time.Now),
 				TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, // httptest's peer.
 				Timeout:        8 * time.Second,
 				Log:            log,

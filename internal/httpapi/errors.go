@@ -15,7 +15,7 @@ import (
 	"docent/internal/ratelimit"
 )
 
-// The codes that a page may rely on, and what each answers.
+// The codes that a page may rely on.
 const (
 	codeOriginNotAllowed     = "origin_not_allowed"
 	codeNotFound             = "not_found"
@@ -32,11 +32,11 @@ const (
 	codeInternal             = "internal"
 )
 
-// statusClientGone is what nginx logs for a client that closed its request;
-// nobody reads it.
+// statusClientGone is the status that nginx logs for a client that has closed its
+// request. It appears in the log alone.
 const statusClientGone = 499
 
-// problem is what a code means on the outside, and how much it matters inside.
+// problem is what a code means to the page, and how much it matters to the operator.
 type problem struct {
 	status  int
 	message string
@@ -77,8 +77,8 @@ func (f *failure) Error() string {
 	return fmt.Sprintf("%s: %v", f.code, f.cause)
 }
 
-// failureOf gives every error its code. This is the one place where the leaves'
-// errors meet HTTP.
+// failureOf gives every error its code. It is the only place that translates other
+// packages' errors to HTTP.
 func failureOf(err error) *failure {
 	var (
 		f        *failure
@@ -132,8 +132,8 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// writeJSON encodes before it writes, so that a value that cannot be encoded
-// is still an error that can be answered.
+// writeJSON encodes before it writes, so that a value that cannot be encoded can
+// still be answered with an error.
 func (a *api) writeJSON(w http.ResponseWriter, status int, v any) error {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

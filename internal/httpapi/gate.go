@@ -10,8 +10,8 @@ import (
 	"docent/internal/ratelimit"
 )
 
-// originAllowed is the gate: CORS only tells browsers who may read an answer,
-// this decides who gets one. A request without an Origin is not from a page.
+// originAllowed is the gate. CORS only tells browsers who may read an answer; the
+// gate decides who gets one. A request without an Origin does not come from a page.
 func (a *api) originAllowed(r *http.Request) error {
 	origins := r.Header.Values("Origin")
 	if len(origins) == 1 && a.Origins.Allows(origins[0]) {
@@ -20,8 +20,8 @@ func (a *api) originAllowed(r *http.Request) error {
 	return &failure{code: codeOriginNotAllowed}
 }
 
-// addressKnown refuses a visitor who cannot be told from others: counting them
-// all in one bucket would let one of them shut out the rest.
+// addressKnown refuses a visitor whose address is unknown. If all of them were
+// counted in one bucket, one could shut out the rest.
 func (a *api) addressKnown(r *http.Request) error {
 	addr := address.Of(r.Context())
 	if !addr.IsValid() {
@@ -51,8 +51,8 @@ func (a *api) withinLimit(r *http.Request) error {
 	return nil
 }
 
-// setRateLimit tells the visitor what is left, in the words of
-// draft-ietf-httpapi-ratelimit-headers-11 and in those of common practice.
+// setRateLimit tells the visitor what is left, in the headers of
+// draft-ietf-httpapi-ratelimit-headers-11 and in the common X-RateLimit ones.
 func setRateLimit(h http.Header, d ratelimit.Decision) {
 	name := `"` + d.Name + `"`
 	policy := name + ";q=" + strconv.Itoa(d.Limit) + ";w=" + strconv.FormatInt(seconds(d.Window), 10)
@@ -65,5 +65,5 @@ func setRateLimit(h http.Header, d ratelimit.Decision) {
 	h.Set("X-Ratelimit-Remaining", strconv.Itoa(d.Remaining))
 }
 
-// seconds rounds up: nobody may be told to come too early.
+// seconds rounds up, so that a caller who waits is never early.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -90,7 +90,7 @@ func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
 		Minter: minter(func(context.Context, string) (hosted.Session, error) {
 			return hosted.Session{ClientSecret: "ek_secret", ExpiresAt: s.clock().Add(10 * time.Minute)}, nil
 		}),
-		Visitors: visitor.NewSigner(visitor.Keys{Tokens: []byte("key"), Undated: []byte("another key")}, s.clock),
+		Visitors: visitor.NewSigner(visitor.Keys{Tokens: []byte("key"), Undated: []byte("another key")}, httpapi.BasePath, s.clock),
 		Timeout:  8 * time.Second,
 		Project:  "my-project",
 		Log:      log,

@@ -16,8 +16,8 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 )
 
-// exchange is the state of one request: what its handlers tell each other, and
-// the log at the end. Only the request's own goroutine writes it.
+// exchange is the state of one request: what its handlers tell each other and, at
+// the end, the log. Only the request's own goroutine writes it.
 type exchange struct {
 	id, span          string
 	outcome           string
@@ -39,9 +39,8 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
-// logRequest gives the request its ID and writes one record of it at the end.
-// The record holds no address, no query and no header but the origin that was
-// refused.
+// logRequest gives the request its ID and writes one record of it at the end. The
+// record has no address, no query and no header, except an origin that was refused.
 func (a *api) logRequest(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := a.Now()
@@ -49,7 +48,7 @@ func (a *api) logRequest(next http.Handler) http.Handler {
 		x.id, x.span = traceOf(r.Header)
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		// Firebase Hosting drops Set-Cookie from an answer that is not private, and
-		// caches a 404 for ten minutes that says nothing of caching.
+		// caches a 404 without this header for ten minutes.
 		ww.Header().Set("Cache-Control", "private, no-store")
 		ww.Header().Set("X-Content-Type-Options", "nosniff")
 		ww.Header().Set("X-Request-Id", x.id)
@@ -103,9 +102,9 @@ func (a *api) attrs(r *http.Request, x *exchange, status int, took time.Duration
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// level keeps the log's volume bounded, whatever is sent: sessions are bounded
-// by the ceiling, each bucket's first refusal by the sessions before it, what
-// costs the visitor nothing by a number a minute.
+// level bounds the log's volume, whatever clients send. Sessions are bounded by the
+// ceiling, first refusals of a bucket by the sessions before them, and refusals that
+// cost their sender nothing by the sampler.
 func (a *api) level(r *http.Request, x *exchange, now time.Time) slog.Level {
 	p, failed := problems[x.outcome]
 	switch {

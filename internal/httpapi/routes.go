@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -25,10 +24,13 @@ import (
 	"github.com/go-chi/cors"
 )
 
+// BasePath is the path under which pages find everything that is for them.
+const BasePath = "/api/chatkit"
+
 const (
-	sessionPath = "/api/chatkit/session"
-	widgetPath  = "/api/chatkit/widget.js" // Beside the session, which it finds from its own URL.
-	healthPath  = "/health"                // Not /healthz: Google's front end answers that itself.
+	sessionPath = BasePath + "/session"
+	widgetPath  = BasePath + "/widget.js" // Next to the session, which the script finds from its own URL.
+	healthPath  = "/health"               // Not /healthz: Google's front end answers that path itself.
 )
 
 // Origins decides which pages may ask for a session.
@@ -52,7 +54,7 @@ type Options struct {
 	Limiter  Limiter
 	Minter   Minter
 	Visitors *visitor.Signer
-	// TrustedProxies are the hops whose X-Forwarded-For entries are believed.
+	// TrustedProxies are the hops whose entries in X-Forwarded-For are believed.
 	TrustedProxies address.Proxies
 	// Timeout is the budget of one session request.
 	Timeout time.Duration
@@ -67,8 +69,8 @@ type api struct {
 
 	routes       chi.Routes
 	sampler      sampler
-	frontEnds    address.Proxies // Google's that are not trusted.
-	frontEndSeen sync.Once       // Reports one that is taken for a visitor.
+	frontEnds    address.Proxies // Google's front ends that are not trusted.
+	frontEndSeen sync.Once       // Logs once that a front end was taken for a visitor.
 }
 
 // New returns the service's handler.
@@ -88,15 +90,14 @@ func New(o Options) http.Handler {
 	r.Get(healthPath, a.handle(a.health))
 	r.Method(http.MethodGet, widgetPath, widget.Handler())
 
-	// The gate comes before CORS, whose library answers every preflight with
-	// 200, and before the limiter, so that a foreign page costs no store
-	// operation; the limiter comes before OpenAI, so that nobody over the limit
-	// costs money.
+	// The gate comes before CORS, whose library answers every preflight with 200, and
+	// before the limiter, so that a foreign page costs no store operation. The limiter
+	// comes before OpenAI, so that an address over its limit costs no money.
 	gated := r.With(
 		a.guard(a.originAllowed), // 403
 		a.cors(),                 // A preflight ends here.
 	)
-	gated.Options(sessionPath, a.handle(a.methodNotAllowed)) // An OPTIONS that is no preflight.
+	gated.Options(sessionPath, a.handle(a.methodNotAllowed)) // An OPTIONS that is not a preflight.
 	gated.With(
 		a.budget,
 		a.TrustedProxies.Client(),
@@ -144,52 +145,7 @@ func (a *api) guard(check func(*http.Request) error) func(http.Handler) http.Han
 	}
 }
 
-const (
-	// bodyPatience is how long an answer waits for the rest of a body.
-	bodyPatience = time.Second
-	// maxBody is how much of a body is read. It is also how much of the rest
-	// net/http reads before it sends an answer, to use the connection again.
-	maxBody = 256 << 10
-)
-
-// discardBody reads the body, which nobody needs, while the request is answered.
-// net/http notices that a client has left only while it reads from it: without
-// this, everybody who leaves with a body open holds a call to OpenAI until the
-// request's time is up.
-func (a *api) discardBody(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength == 0 {
-			next.ServeHTTP(w, r)
-			return
-		}
-		go discard(r.Body)
-		defer func() {
-			patience := bodyPatience
-			if r.ContentLength > maxBody { // The connection is not used again.
-				patience = 0
-			}
-			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience)); err != nil {
-				a.Log.Debug("a body could not be given a deadline", "error", err)
-			}
-		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// discard reads up to maxBody of a body. Its buffer is small: a client that sends
-// a body slowly keeps one for as long.
-func discard(body io.Reader) {
-	var buf [512]byte
-	for read := 0; read < maxBody; {
-		n, err := body.Read(buf[:])
-		if err != nil {
-			return
-		}
-		read += n
-	}
-}
-
-// budget ends whatever the request still waits for when its time is up.
+// budget cancels what a request still waits for when its time is up.
 func (a *api) budget(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), a.Timeout)
@@ -210,8 +166,8 @@ func (a *api) notFound(http.ResponseWriter, *http.Request) error {
 	return &failure{code: codeNotFound}
 }
 
-// methodNotAllowed lists the methods that would have been right. The router
-// also sends it methods it does not know, at any path.
+// methodNotAllowed lists the methods that work at this path. The router also calls
+// it for methods that it does not know, at any path.
 func (a *api) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
 	path := cmp.Or(r.URL.RawPath, r.URL.Path) // As the router does.
 	var allow []string
@@ -228,7 +184,7 @@ func (a *api) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
 	return &failure{code: codeMethodNotAllowed}
 }
 
-// recoverPanic makes an answer of a panic.
+// recoverPanic answers a panic with an error.
 func (a *api) recoverPanic(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

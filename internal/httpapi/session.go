@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// mintSession answers with a session for the visitor. The request's body is
-// never read: nothing that a page sends has a say in it.
+// mintSession answers with a session for the visitor. Nothing in the request's body
+// has any effect on it.
 func (a *api) mintSession(w http.ResponseWriter, r *http.Request) error {
 	x := exchangeOf(r.Context())
 	user := a.Visitors.ID(r)

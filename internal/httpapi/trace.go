@@ -20,9 +20,9 @@ var (
 	noTrace, noSpan = strings.Repeat("0", 32), strings.Repeat("0", 16)
 )
 
-// traceOf returns the ID of the trace that a request belongs to, and that of
-// its span in hex where there is one. A request without a valid trace gets a
-// random ID. What a visitor reports can so be found in Cloud Logging.
+// traceOf returns the ID of the request's trace and, if there is one, the ID of its
+// span in hex. A request without a valid trace gets a random ID. With the ID that a
+// visitor reports, an operator finds the request in Cloud Logging.
 func traceOf(h http.Header) (trace, span string) {
 	if m := traceparent.FindStringSubmatch(h.Get("Traceparent")); m != nil {
 		future := m[1] != "00" && m[1] != "ff"

@@ -17,12 +17,12 @@ const (
 	headerTimeout = 10 * time.Second
 	// maxHeader is the largest header block, with the request line.
 	maxHeader = 32 << 10
-	// headerSlop is what net/http lets a header block have beyond its setting.
+	// headerSlop is how much net/http allows beyond MaxHeaderBytes.
 	headerSlop = 4 << 10
 	// idleTimeout is how long a connection is kept without a request.
 	idleTimeout = 2 * time.Minute
-	// drainTimeout is how long requests in flight may take to end after the
-	// signal to stop: Cloud Run kills the process after 10 s.
+	// drainTimeout is how long requests in flight may take after the signal to stop.
+	// Cloud Run kills the process after 10 s.
 	drainTimeout = 9 * time.Second
 )
 
@@ -32,15 +32,13 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, budget time.Dura
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
-		// A body is not read, but a client that announces one and is slow to
-		// send it must go, too. The deadline also ends the watch for clients
-		// that leave, so it must not come before the answer.
-		ReadTimeout:    headerTimeout + budget,
+		// No ReadTimeout: the handler bounds how long it waits for a body, and when
+		// that deadline passes net/http stops noticing that a client leaves.
 		WriteTimeout:   headerTimeout + budget,
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader - headerSlop,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		// OPTIONS * is for the routes to refuse, like any other path.
+		// The routes refuse OPTIONS *, like any other path.
 		DisableGeneralOptionsHandler: true,
 	}
 	failed := make(chan error, 1)

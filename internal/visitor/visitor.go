@@ -19,8 +19,6 @@ const (
 	CookieName = "__session"
 	// Lifetime is how long an ID is valid after the visitor's last session.
 	Lifetime = 30 * 24 * time.Hour
-
-	path = "/api/chatkit"
 )
 
 // Keys sign the IDs. They must be secret, different, and the same on all
@@ -36,11 +34,15 @@ type Keys struct {
 // Signer issues and recognises IDs.
 type Signer struct {
 	keys Keys
+	path string
 	now  func() time.Time
 }
 
-// NewSigner returns a signer that tells the time by now.
-func NewSigner(keys Keys, now func() time.Time) *Signer { return &Signer{keys: keys, now: now} }
+// NewSigner returns a signer whose cookies are for one path and everything below
+// it, and which tells the time by now.
+func NewSigner(keys Keys, path string, now func() time.Time) *Signer {
+	return &Signer{keys: keys, path: path, now: now}
+}
 
 // ID returns the visitor's ID from the cookies that verify, else a new one of at
 // least 128 random bits.
@@ -83,7 +85,7 @@ func (s *Signer) Cookie(r *http.Request, id string) *http.Cookie {
 	c := &http.Cookie{
 		Name:     CookieName,
 		Value:    token{forCookie, id, now, now.Add(Lifetime)}.seal(s.keys.Tokens),
-		Path:     path,
+		Path:     s.path,
 		MaxAge:   int(Lifetime.Seconds()),
 		Secure:   true,
 		HttpOnly: true,

@@ -19,7 +19,7 @@ var (
 )
 
 func at(t time.Time) *visitor.Signer {
-	return visitor.NewSigner(keys, func() time.Time { return t })
+	return visitor.NewSigner(keys, "/", func() time.Time { return t })
 }
 
 // request returns one with these values of the cookie, in this order.
@@ -88,7 +88,7 @@ func TestID(t *testing.T) {
 		{"signed with one time", []string{signed("vc_MINE.1798113600")}, 0, ""},
 		{"signed with a field too many", []string{signed("vc_MINE.1.2.1798113600")}, 0, ""},
 		{"signed with an expiry that is no number", []string{signed("vc_MINE.1.never")}, 0, ""},
-		{"by another key", []string{visitor.NewSigner(visitor.Keys{Tokens: []byte("another key")}, func() time.Time { return noon }).Cookie(request(), "MINE").Value}, 0, ""},
+		{"by another key", []string{visitor.NewSigner(visitor.Keys{Tokens: []byte("another key")}, "/", func() time.Time { return noon }).Cookie(request(), "MINE").Value}, 0, ""},
 		{"empty", []string{""}, 0, ""},
 		{"dots", []string{"..."}, 0, ""},
 		{"none", nil, 0, ""},
