@@ -24,7 +24,7 @@ import (
 	"docent/internal/server"
 )
 
-// Process is what surrounds the service.
+// Process is the service's surroundings.
 type Process struct {
 	Environment    map[string]string
 	Stdout, Stderr io.Writer
@@ -44,19 +44,19 @@ func OS() Process {
 	return Process{Environment: environment, Stdout: os.Stdout, Stderr: os.Stderr}
 }
 
-// Run serves until ctx ends and what was in flight then is answered. It has
+// Run serves until ctx ends and the requests in flight are answered. It has already
 // reported the error that it returns.
 func Run(ctx context.Context, p Process) error {
 	c, err := config.Load(p.Environment)
 	log := logging.New(p.Stdout, c.LogFormat, c.LogLevel)
-	slog.SetDefault(log)                                                         // With it, what libraries write to the standard logger.
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) // It repeats what calls return.
+	slog.SetDefault(log)                                                         // Takes what libraries write to the standard logger, too.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) // gRPC's log repeats what calls return.
 	if err == nil {
 		err = run(ctx, p, c, log)
 	}
 	switch {
 	case err == nil:
-	case ctx.Err() != nil: // Told to stop while starting: that is no failure.
+	case ctx.Err() != nil: // Told to stop while starting, which is not a failure.
 		return nil //nolint:nilerr // As said.
 	case c.LogFormat == "json":
 		log.Error("docent: " + err.Error())
@@ -105,9 +105,9 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 // same machine.
 const metadataTimeout = 2 * time.Second
 
-// WithProject returns the configuration with its project, for which it asks the
-// metadata server if Cloud Run is to tell it. Where only the log would have used
-// it, it does without.
+// WithProject returns the configuration with its project. On Cloud Run it asks the
+// metadata server for a project that is not set; a failure is an error only where
+// more than the log needs the project.
 func WithProject(ctx context.Context, c config.Config) (config.Config, error) {
 	if c.Project != "" || !c.OnCloudRun {
 		return c, nil

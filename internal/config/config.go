@@ -22,9 +22,9 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Config is the whole configuration. The tags are the documentation's source:
-// env is the variable, envDefault its default, want what a right value looks
-// like. A variable that is set to nothing counts as not set.
+// Config is the whole configuration. Its tags are the source of the documentation:
+// env is the variable, envDefault its default, want a description of valid values. A
+// variable that is set to an empty text counts as not set.
 type Config struct {
 	// Port is a port to listen on, on all interfaces, or an address and port. 0
 	// picks a free port.
@@ -56,8 +56,7 @@ type Config struct {
 	InstanceLimit int `env:"RATE_LIMIT_INSTANCE_PER_MINUTE" envDefault:"600" want:"a whole number from 1 to 1000000"`
 	// Store is where buckets live: [Firestore] or [Memory].
 	Store string `env:"RATE_LIMIT_STORE" want:"firestore or memory"`
-	// OnStoreFailure is what happens while the store is out of order: [Local] or
-	// [Deny].
+	// OnStoreFailure is what happens while the store is down: [Local] or [Deny].
 	OnStoreFailure string `env:"RATE_LIMIT_ON_STORE_FAILURE" envDefault:"local" want:"local or deny"`
 
 	// Project is the Google Cloud project, or empty where the metadata server is
@@ -97,12 +96,12 @@ const (
 	Deny      = "deny"
 )
 
-// EmulatorProject is the project where the Firestore emulator is used and none
-// is named: any will do.
+// EmulatorProject is the default project with the Firestore emulator, where any name
+// works.
 const EmulatorProject = "docent-local"
 
-// MinIdentityKey is the length of an identity key in bytes: as many as the
-// hashes made with it have.
+// MinIdentityKey is the least length of an identity key in bytes, the length of the
+// hashes that are made with it.
 const MinIdentityKey = 32
 
 // maxPerMinute bounds both rates.
@@ -111,8 +110,8 @@ const maxPerMinute = 1_000_000
 // Fault is one thing that is wrong.
 type Fault struct{ Variable, Problem string }
 
-// Faults is the error for a bad configuration: everything that is wrong with
-// it, in the order of [Config]. It never holds a secret.
+// Faults is the error for a bad configuration: all that is wrong with it, in the
+// order of [Config]. It never contains a secret.
 type Faults []Fault
 
 func (f Faults) Error() string {
@@ -124,8 +123,8 @@ func (f Faults) Error() string {
 	return b.String()
 }
 
-// Load reads the variables of an environment. It returns [Faults] where they
-// are not right; the configuration's log settings can be used all the same.
+// Load reads the variables of an environment. Its error is [Faults]; the
+// configuration's log settings can be used even then.
 func Load(environment map[string]string) (Config, error) {
 	var c Config
 	faults := parse(&c, environment)
@@ -253,9 +252,9 @@ func (c *Config) invalid() []string {
 	return bad
 }
 
-// identityKeyOK reports whether cookies and buckets depend on a key that stays
-// the same: one that followed an API key through its rotations would forget
-// every visitor and every count, at another time on each instance.
+// identityKeyOK reports whether the identity key is stable. A key derived from a
+// rotating API key would change with it, on each instance at a different moment, and
+// every cookie and bucket ID with it.
 func (c *Config) identityKeyOK() bool {
 	if c.IdentityKey.IsZero() {
 		return c.Store == Memory || c.APIKey.Pinned()

@@ -42,7 +42,7 @@ func load(t *testing.T, settings ...string) config.Config {
 	return c
 }
 
-func TestDefaults(t *testing.T) {
+func TestLoad_Defaults(t *testing.T) {
 	t.Parallel()
 	type facts struct {
 		Address, BaseURL, Store, OnFailure, Format, Database, Collection, Project string
@@ -90,7 +90,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestEveryFaultIsReportedAtOnce(t *testing.T) {
+func TestLoad_AllFaults(t *testing.T) {
 	t.Parallel()
 	_, err := config.Load(map[string]string{
 		"PORT":                           "99999",
@@ -144,7 +144,7 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestValues(t *testing.T) {
+func TestLoad_Values(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("k", 32)
 	tests := []struct {
@@ -198,8 +198,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestAPIKeyInHeader refuses a key that no HTTP header can carry, and only that.
-func TestAPIKeyInHeader(t *testing.T) {
+// TestLoad_APIKeyInHeader refuses a key that no HTTP header can carry, and only that.
+func TestLoad_APIKeyInHeader(t *testing.T) {
 	t.Parallel()
 	const fault = "the configuration is not right:\n  ALLOWED_ORIGINS must be set: the origins of your docs site, separated by commas, such as https://docs.example.com" +
 		"\n  OPENAI_API_KEY must not have a %s in it, which no HTTP header can carry: set the key again without that"
@@ -233,7 +233,7 @@ func TestAPIKeyInHeader(t *testing.T) {
 	}
 }
 
-func TestPrintingHidesSecrets(t *testing.T) {
+func TestConfig_PrintsNoSecret(t *testing.T) {
 	t.Parallel()
 	identity := strings.Repeat("identity", 4)
 	c := load(t, "IDENTITY_KEY="+identity)
@@ -293,7 +293,7 @@ func FuzzLoad(f *testing.F) {
 		_, err := config.Load(environment)
 		var faults config.Faults
 		if err != nil && !errors.As(err, &faults) {
-			t.Errorf("%s=%q: %v is no list of faults", name, value, err)
+			t.Errorf("%s=%q: %v is not a list of faults", name, value, err)
 		}
 		for _, fault := range faults {
 			if fault.Variable != name && fault.Variable != "GOOGLE_CLOUD_PROJECT" && fault.Variable != "IDENTITY_KEY" {

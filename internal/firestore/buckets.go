@@ -42,7 +42,7 @@ type bucketDocument struct {
 }
 
 // Buckets returns the buckets in a collection. idKey is the secret behind the
-// documents' IDs, of 32 bytes or more: with a shorter one, whoever reads the
+// documents' IDs, of 32 bytes or more: with a shorter one, a reader of the
 // documents could try all addresses. It must be the same on all instances, and
 // serve nothing else.
 func (c *Client) Buckets(collection string, idKey []byte) (*Buckets, error) {
@@ -100,7 +100,7 @@ func (s *Buckets) grant(ctx context.Context, b ratelimit.Bucket, ask ratelimit.A
 	case codes.Unavailable, codes.InvalidArgument:
 		// The connection broke where the client does not repeat the call: under a read
 		// that had begun to answer, or under a Commit that was done. The client repeats
-		// that Commit and is told that there is no such transaction any more.
+		// that Commit and is told that the transaction does not exist any more.
 		err = s.update(ctx, b, take)
 	}
 	if err != nil {

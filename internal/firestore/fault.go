@@ -55,8 +55,8 @@ func (c *Client) outage(x *call, err error) error {
 	return &outageError{message, cause}
 }
 
-// advice returns what the operator must do, and whether the store's own words
-// add to it.
+// advice returns what the operator must do, and whether Firestore's own words add to
+// it.
 func (c *Client) advice(err error) (message string, isAnswer bool) {
 	switch code := status.Code(err); {
 	case isDeadline(err), code == codes.Unavailable:
@@ -80,21 +80,21 @@ func (c *Client) advice(err error) (message string, isAnswer bool) {
 	case code == codes.ResourceExhausted:
 		return "Firestore's quota is used up: raise it or enable billing: https://console.cloud.google.com/iam-admin/quotas?project=" + c.o.Project, true
 	case code == codes.Unauthenticated:
-		return "Firestore does not accept Docent's credentials: on a workstation gcloud auth application-default login, on Cloud Run check the service account", true
+		return "Firestore does not accept Docent's credentials: on a workstation run gcloud auth application-default login, on Cloud Run check the service account", true
 	default:
 		return "Firestore does not work", true
 	}
 }
 
-// isAPIDisabled reports whether permission is denied to everybody, because
-// nobody has enabled the API.
+// isAPIDisabled reports whether permission is denied because the API is not enabled
+// in the project.
 func isAPIDisabled(err error) bool {
 	e, ok := apierror.FromError(err)
 	return ok && e.Reason() == "SERVICE_DISABLED"
 }
 
-// reply returns what the store said, in one line, without the parts that name
-// a bucket or an address.
+// reply returns Firestore's own words in one line, without the parts that name a
+// bucket or an address.
 func reply(err error) string {
 	s, ok := status.FromError(err)
 	if !ok {

@@ -89,7 +89,7 @@ func buckets(t *testing.T, c *firestore.Client, idKey []byte) *firestore.Buckets
 	return b
 }
 
-func TestFirestore(t *testing.T) {
+func TestBuckets(t *testing.T) {
 	t.Parallel()
 	address := testfirestore.Address(t)
 	teststore.Run(t, func(t *testing.T, _ func() time.Time) ratelimit.Store {
@@ -98,7 +98,7 @@ func TestFirestore(t *testing.T) {
 	})
 }
 
-func TestFirestoreCountsExactlyAcrossInstances(t *testing.T) {
+func TestBuckets_SeveralInstances(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	var instances []ratelimit.Store
@@ -120,7 +120,7 @@ func TestFirestoreCountsExactlyAcrossInstances(t *testing.T) {
 	}
 }
 
-func TestFirestoreCalls(t *testing.T) {
+func TestBuckets_RemoteCalls(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	var made testfirestore.Calls
@@ -191,7 +191,7 @@ func idOf(d *firestorepb.Document) string {
 	return d.GetName()[strings.LastIndex(d.GetName(), "/")+1:]
 }
 
-func TestFirestoreDocument(t *testing.T) {
+func TestBuckets_Document(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	s := openBuckets(t, address, project)
@@ -219,7 +219,7 @@ func TestFirestoreDocument(t *testing.T) {
 			t.Errorf("step %d (-want +got):\n%s", i, diff)
 		}
 		if id, err := hex.DecodeString(idOf(docs[0])); err != nil || len(id) != sha256.Size {
-			t.Errorf("the ID %q is no hex SHA-256", idOf(docs[0]))
+			t.Errorf("the ID %q is not a SHA-256 in hex", idOf(docs[0]))
 		}
 	}
 }
@@ -252,7 +252,7 @@ func traces(addr netip.Addr, b ratelimit.Bucket) [][]byte {
 	return all
 }
 
-func TestFirestoreRevealsNoAddress(t *testing.T) {
+func TestBuckets_NoAddressStored(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	s := openBuckets(t, address, project)
@@ -324,7 +324,7 @@ func TestFirestoreRevealsNoAddress(t *testing.T) {
 	})
 }
 
-func TestFirestoreRefusesAForeignDocument(t *testing.T) {
+func TestGrant_InvalidDocument(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	s, b := openBuckets(t, address, project), teststore.BucketOf("192.0.2.1")
@@ -388,7 +388,7 @@ func lockBuckets(t *testing.T, address, project string, n int) []string {
 // Each of twenty instances, in its first call, meets a bucket that is locked for
 // longer than it waits, while the machine is busy. To count alone would pass the
 // limit.
-func TestBreaker_LockedInFirestore(t *testing.T) {
+func TestLimiter_LockedDocument(t *testing.T) {
 	t.Parallel()
 	address, project := testfirestore.Address(t), testfirestore.Project()
 	addrs := lockBuckets(t, address, project, 20)
@@ -432,7 +432,7 @@ func lose(nth int) func(*firestore.Options) {
 	}
 }
 
-func TestFirestoreLostAnswerLosesTheGrant(t *testing.T) {
+func TestGrant_AnswerLost(t *testing.T) {
 	t.Parallel()
 	address := testfirestore.Address(t)
 	for name, nth := range map[string]int{"of a Create": 1, "of a transaction": 2} {
@@ -562,7 +562,7 @@ const (
 	exhausted   = "Firestore's quota is used up: raise it or enable billing: https://console.cloud.google.com/iam-admin/quotas?project=docs-prod"
 )
 
-func TestFirestoreFaults(t *testing.T) {
+func TestGrant_Faults(t *testing.T) {
 	t.Parallel()
 	contended := ratelimit.ErrContended.Error()
 	tests := []struct {
@@ -654,7 +654,7 @@ func TestFirestoreFaults(t *testing.T) {
 			name:   "credentials",
 			server: standIn{commit: commits(fails(codes.Unauthenticated, "Request had invalid authentication credentials."))},
 			code:   codes.Unauthenticated,
-			want: "Firestore does not accept Docent's credentials: on a workstation gcloud auth application-default login, on Cloud Run check the service account" +
+			want: "Firestore does not accept Docent's credentials: on a workstation run gcloud auth application-default login, on Cloud Run check the service account" +
 				" (Unauthenticated: Request had invalid authentication credentials." + named + ")",
 		},
 		{
@@ -687,23 +687,23 @@ func TestFirestoreFaults(t *testing.T) {
 			want:   contended,
 		},
 		{
-			name:   "somebody was first and has the lock",
+			name:   "created by another instance, which has the lock",
 			server: standIn{commit: commits(fails(codes.AlreadyExists, "Document already exists.")), batchGet: hang},
 			want:   contended,
 		},
 		{
-			name:   "somebody was first, and then nothing",
+			name:   "created by another instance, then no answer",
 			server: standIn{commit: commits(fails(codes.AlreadyExists, "Document already exists.")), begin: hang},
 			want:   contended,
 		},
 		{
-			name:   "somebody was first, and then it broke",
+			name:   "created by another instance, then unavailable",
 			server: standIn{commit: commits(fails(codes.AlreadyExists, "Document already exists.")), begin: fails(codes.Unavailable, "Going away.")},
 			code:   codes.Unavailable,
 			want:   unreachable + " (Unavailable: Going away." + named + ")",
 		},
 		{
-			name: "somebody was first, and then it broke and hung",
+			name: "created by another instance, then unavailable and no answer",
 			server: standIn{
 				commit: commits(fails(codes.AlreadyExists, "Document already exists.")),
 				begin:  inTurn(fails(codes.Unavailable, "Going away."), hang),
@@ -748,7 +748,7 @@ func causeOf(err error) codes.Code {
 	return status.Code(err)
 }
 
-func TestFirestoreOneBucketHangsWhileOthersAreAnswered(t *testing.T) {
+func TestGrant_OneDocumentHangs(t *testing.T) {
 	t.Parallel()
 	waiting := make(chan struct{})
 	first := func(ctx context.Context) error {
@@ -771,9 +771,9 @@ func TestFirestoreOneBucketHangsWhileOthersAreAnswered(t *testing.T) {
 	}
 }
 
-// TestFirestoreOneCallFailsWhileOthersAreAnswered uses up the quota of writes,
-// not that of reads: whoever counts learns why, however many reads succeed.
-func TestFirestoreOneCallFailsWhileOthersAreAnswered(t *testing.T) {
+// The quota of writes is used up, not that of reads: the caller learns why, however
+// many reads succeed.
+func TestGrant_QuotaWhileReadsWork(t *testing.T) {
 	t.Parallel()
 	var server standIn
 	client := open(t, server.serve(t), "docs-prod", func(o *firestore.Options) {
@@ -806,7 +806,7 @@ func TestFirestoreOneCallFailsWhileOthersAreAnswered(t *testing.T) {
 	}
 }
 
-func TestFirestoreCancelledIsNeitherContentionNorOutage(t *testing.T) {
+func TestGrant_Cancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	server := standIn{commit: commits(func(ctx context.Context) error {
@@ -820,7 +820,7 @@ func TestFirestoreCancelledIsNeitherContentionNorOutage(t *testing.T) {
 	}
 }
 
-func TestFirestoreRepeatsABrokenRead(t *testing.T) {
+func TestGrant_BrokenReadIsRepeated(t *testing.T) {
 	t.Parallel()
 	server := standIn{batchGet: inTurn(fails(codes.Unavailable, "connection reset"), answers(nil))}
 	s := openBuckets(t, server.serve(t), "docs-prod")
@@ -830,7 +830,7 @@ func TestFirestoreRepeatsABrokenRead(t *testing.T) {
 	}
 }
 
-func TestFirestoreNobodyWaitsForARollback(t *testing.T) {
+func TestGrant_RollbackInBackground(t *testing.T) {
 	t.Parallel()
 	rolledBack, release := make(chan struct{}), make(chan struct{})
 	server := standIn{
@@ -854,7 +854,7 @@ func TestFirestoreNobodyWaitsForARollback(t *testing.T) {
 	close(release)
 }
 
-func TestFirestoreNothingListens(t *testing.T) {
+func TestGrant_NothingListens(t *testing.T) {
 	t.Parallel()
 	s := openBuckets(t, "127.0.0.1:1", "docs-prod") // No other test is given that port.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -869,7 +869,7 @@ func TestFirestoreNothingListens(t *testing.T) {
 	}
 }
 
-func TestFirestoreWarm(t *testing.T) {
+func TestWarm(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		batchGet func(context.Context) error
@@ -904,9 +904,9 @@ func TestFirestoreWarm(t *testing.T) {
 	}
 }
 
-// TestFirestoreComesBack stops the emulator under a store that is in use, and
+// TestGrant_EmulatorRestarted stops the emulator under a store that is in use, and
 // starts it again.
-func TestFirestoreComesBack(t *testing.T) {
+func TestGrant_EmulatorRestarted(t *testing.T) {
 	t.Parallel()
 	emulator := testfirestore.Own(t)
 	s, b := openBuckets(t, emulator.Address(), testfirestore.Project()), teststore.BucketOf("192.0.2.1")
@@ -931,8 +931,8 @@ func TestFirestoreComesBack(t *testing.T) {
 	}
 }
 
-// serviceAccount writes the key file of a service account whose tokens need
-// nobody to be asked, and has it found as on a workstation.
+// serviceAccount writes the key file of a service account, whose tokens are signed
+// on this machine, and has it found as on a workstation.
 func serviceAccount(t *testing.T) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -961,9 +961,9 @@ func serviceAccount(t *testing.T) {
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", path)
 }
 
-// TestFirestoreWithCredentials takes the way that Cloud Run takes, but for the
+// TestOpen_WithCredentials takes the way that Cloud Run takes, but for the
 // last step: the connection ends at a stand-in on loopback.
-func TestFirestoreWithCredentials(t *testing.T) {
+func TestOpen_WithCredentials(t *testing.T) {
 	t.Setenv("FIRESTORE_EMULATOR_HOST", "")
 	serviceAccount(t)
 	authorized, dialled := make(chan []string, 1), make(chan string, 1)
@@ -1008,7 +1008,7 @@ func TestFirestoreWithCredentials(t *testing.T) {
 	}
 }
 
-func TestOpenFirestoreWithoutCredentials(t *testing.T) {
+func TestOpen_WithoutCredentials(t *testing.T) {
 	t.Setenv("FIRESTORE_EMULATOR_HOST", "")
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "missing.json"))
 	_, err := firestore.Open(t.Context(), firestore.Options{Project: "docs-prod", Database: "(default)"})
@@ -1017,7 +1017,7 @@ func TestOpenFirestoreWithoutCredentials(t *testing.T) {
 	}
 }
 
-func TestOpenFirestoreRefuses(t *testing.T) {
+func TestOpen_Refused(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*firestore.Options){
 		"no project":  func(o *firestore.Options) { o.Project = "" },

@@ -25,7 +25,7 @@ func (atOnce) Mint(context.Context, string) (hosted.Session, error) {
 	return hosted.Session{ID: "cksess_bench", ClientSecret: "ek_bench", ExpiresAt: time.Now().Add(10 * time.Minute)}, nil
 }
 
-// nowhere is a browser that does not look at the answer.
+// nowhere is a browser that ignores the answer.
 type nowhere struct{ header http.Header }
 
 func (n nowhere) Header() http.Header         { return n.header }

@@ -55,7 +55,7 @@ func (s *site) from(t *testing.T, address string) int {
 	return resp.StatusCode
 }
 
-func TestRemoteCallsOfABucket(t *testing.T) {
+func TestSession_RemoteCalls(t *testing.T) {
 	t.Parallel()
 	s, c := serveOnFirestore(t)
 	transaction := []string{"BeginTransaction", "BatchGetDocuments", "Commit"}
@@ -79,7 +79,7 @@ func TestRemoteCallsOfABucket(t *testing.T) {
 	}
 }
 
-func TestABurstCostsTwoTransactions(t *testing.T) {
+func TestSession_BurstCostsTwoTransactions(t *testing.T) {
 	t.Parallel()
 	s, c := serveOnFirestore(t)
 	var mu sync.Mutex
@@ -106,7 +106,7 @@ func TestABurstCostsTwoTransactions(t *testing.T) {
 	}
 }
 
-func TestAddressesThatShareABucket(t *testing.T) {
+func TestSession_SharedBuckets(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, first, then string
@@ -130,7 +130,7 @@ func TestAddressesThatShareABucket(t *testing.T) {
 	}
 }
 
-func TestMinutesOfFirestore(t *testing.T) {
+func TestSession_MinutesInFirestore(t *testing.T) {
 	t.Parallel()
 	s, _ := serveOnFirestore(t)
 	for range 5 {

@@ -158,7 +158,7 @@ func (s *site) lines(t *testing.T) []map[string]any {
 	return all
 }
 
-func TestAMinuteOfOneVisitor(t *testing.T) {
+func TestSession_OneMinute(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	const traced = "00-" + trace + "-00f067aa0ba902b7-01"
@@ -190,7 +190,7 @@ func limited(seconds int) string {
 	return fmt.Sprintf(`{"error":"Too many chats were started from your network in a short time. Please try again in a moment.","code":"rate_limited","request_id":%q,"retry_after":%d}`, trace, seconds)
 }
 
-func TestOneRecordPerRequest(t *testing.T) {
+func TestLog_OneRecordPerRequest(t *testing.T) {
 	t.Parallel()
 	s := serve(t, loopback)
 	steps := []struct{ header []string }{
@@ -249,7 +249,7 @@ func (l slowLimiter) Take(context.Context, ratelimit.Key) (ratelimit.Decision, e
 	return ratelimit.Decision{Granted: true, Limit: 5, Reset: time.Minute}, nil
 }
 
-func TestTheRecordTellsWhereTheTimeWent(t *testing.T) {
+func TestLog_Times(t *testing.T) {
 	t.Parallel()
 	var s *site
 	l := &slowLimiter{}
@@ -269,7 +269,7 @@ func TestTheRecordTellsWhereTheTimeWent(t *testing.T) {
 	}
 }
 
-func TestTheLogOfAFloodIsBounded(t *testing.T) {
+func TestLog_Flood(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	for range 200 {
@@ -285,7 +285,7 @@ func TestTheLogOfAFloodIsBounded(t *testing.T) {
 	}
 }
 
-func TestOverCapacity(t *testing.T) {
+func TestSession_OverCapacity(t *testing.T) {
 	t.Parallel()
 	s := serve(t, loopback)
 	s.set(noon.Add(15 * time.Second))
@@ -301,7 +301,7 @@ func TestOverCapacity(t *testing.T) {
 
 // A whole network over its share is refused as an address is that is over its
 // limit; what the log has of it is one line, which says so.
-func TestNetworkOverItsShare(t *testing.T) {
+func TestSession_NetworkOverItsShare(t *testing.T) {
 	t.Parallel()
 	s := serve(t, loopback)
 	s.set(noon.Add(15 * time.Second))
@@ -340,7 +340,7 @@ func (hangingStore) Grant(ctx context.Context, _ ratelimit.Bucket, _ ratelimit.A
 
 func (hangingStore) Return(context.Context, ratelimit.Bucket, int) error { return nil }
 
-func TestTheRequestsTimeRunsOutInTheLimiter(t *testing.T) {
+func TestSession_DeadlineInLimiter(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(o *httpapi.Options) {
 		o.Timeout = 20 * time.Millisecond
@@ -360,7 +360,7 @@ func (l brokenLimiter) Take(context.Context, ratelimit.Key) (ratelimit.Decision,
 	return ratelimit.Decision{}, l.err
 }
 
-func TestLimiterFaults(t *testing.T) {
+func TestSession_LimiterFaults(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -387,7 +387,7 @@ func TestLimiterFaults(t *testing.T) {
 	}
 }
 
-func TestPanic(t *testing.T) {
+func TestSession_Panic(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(o *httpapi.Options) {
 		o.Minter = minter(func(context.Context, string) (hosted.Session, error) { panic("the minter's fault") })
@@ -459,7 +459,7 @@ func FuzzRequestID(f *testing.F) {
 	})
 }
 
-func TestAFrontEndThatPassesForAVisitorIsReportedOnce(t *testing.T) {
+func TestLog_UntrustedFrontEnd(t *testing.T) {
 	t.Parallel()
 	s := serve(t, loopback)
 	s.post(t, "X-Forwarded-For", "192.0.2.1")
@@ -471,7 +471,7 @@ func TestAFrontEndThatPassesForAVisitorIsReportedOnce(t *testing.T) {
 	}
 }
 
-func TestTextLogIsForPeople(t *testing.T) {
+func TestLog_Text(t *testing.T) {
 	t.Parallel()
 	var log buffer
 	s := serve(t, func(o *httpapi.Options) { o.Log = logging.New(&log, "text", slog.LevelInfo) })

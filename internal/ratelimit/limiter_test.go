@@ -103,7 +103,7 @@ func FuzzKeyOf(f *testing.F) {
 	})
 }
 
-func TestTakeUntilTheLimit(t *testing.T) {
+func TestTake_UpToTheLimit(t *testing.T) {
 	t.Parallel()
 	l := limiter(func(o *ratelimit.Options) { o.Now = fixed(noon.Add(22*time.Second + 300*time.Millisecond)) })
 	var got []ratelimit.Decision
@@ -130,7 +130,7 @@ func TestTakeUntilTheLimit(t *testing.T) {
 	}
 }
 
-func TestMinuteBoundary(t *testing.T) {
+func TestTake_WindowBoundary(t *testing.T) {
 	t.Parallel()
 	now := noon
 	l := limiter(func(o *ratelimit.Options) { o.Limit = 1; o.Now = func() time.Time { return now } })
@@ -158,7 +158,7 @@ func TestMinuteBoundary(t *testing.T) {
 	}
 }
 
-func TestARequestThatComesLateDoesNotTurnTheMinuteBack(t *testing.T) {
+func TestTake_LateRequest(t *testing.T) {
 	t.Parallel()
 	now := noon
 	l := limiter(func(o *ratelimit.Options) { o.Limit, o.Ceiling, o.Now = 2, 12, func() time.Time { return now } })
@@ -179,7 +179,7 @@ func TestARequestThatComesLateDoesNotTurnTheMinuteBack(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsSetBack(t *testing.T) {
+func TestTake_ClockSetBack(t *testing.T) {
 	t.Parallel()
 	now := noon.Add(time.Hour)
 	l := limiter(func(o *ratelimit.Options) { o.Limit, o.Ceiling, o.Now = 1, 1, func() time.Time { return now } })
@@ -194,7 +194,7 @@ func TestAClockThatIsSetBack(t *testing.T) {
 	}
 }
 
-func TestNeverMoreThanTheLimitAtOnce(t *testing.T) {
+func TestTake_Simultaneous(t *testing.T) {
 	t.Parallel()
 	l := limiter()
 	var granted atomic.Int64
@@ -372,7 +372,7 @@ func TestCeiling_NetworkShareAtOnce(t *testing.T) {
 	}
 }
 
-func TestRefusalsOfTheStoreDoNotUseUpTheCeiling(t *testing.T) {
+func TestCeiling_StoreRefusals(t *testing.T) {
 	t.Parallel()
 	full := true
 	l := limiter(func(o *ratelimit.Options) {
@@ -428,7 +428,7 @@ func (s store) Grant(ctx context.Context, b ratelimit.Bucket, ask ratelimit.Ask)
 	return s(ctx, b, ask)
 }
 
-func TestGateCombinesABurst(t *testing.T) {
+func TestTake_BurstIsCombined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const burst = 1000
@@ -470,7 +470,7 @@ func TestGateCombinesABurst(t *testing.T) {
 	})
 }
 
-func TestWhoeverLeavesHarmsNobody(t *testing.T) {
+func TestTake_ClientDisconnect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		memory, held := newStore(), make(chan struct{})
@@ -514,7 +514,7 @@ func TestWhoeverLeavesHarmsNobody(t *testing.T) {
 	})
 }
 
-func TestContentionIsARefusal(t *testing.T) {
+func TestTake_Contention(t *testing.T) {
 	t.Parallel()
 	l := limiter(func(o *ratelimit.Options) {
 		o.Store = store(func(context.Context, ratelimit.Bucket, ratelimit.Ask) (ratelimit.Grant, error) {
@@ -526,7 +526,7 @@ func TestContentionIsARefusal(t *testing.T) {
 	}
 }
 
-func TestContentionRefusesTheWholeQueue(t *testing.T) {
+func TestTake_ContentionRefusesTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
@@ -628,7 +628,7 @@ func (o *outage) granted(t *testing.T, n int) (granted int) {
 	return granted
 }
 
-func TestOutageLocal(t *testing.T) {
+func TestBreaker_OutageLocal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(false)
@@ -638,7 +638,7 @@ func TestOutageLocal(t *testing.T) {
 		o.fails(nil)
 		time.Sleep(2 * time.Second) // Until a probe is due.
 		o.granted(t, 0)
-		probing := o.granted(t, 1) // Served from memory; the probe runs beside it.
+		probing := o.granted(t, 1) // Served from memory; the probe runs in the background.
 		synctest.Wait()
 		after := o.granted(t, 3)
 		if diff := cmp.Diff([]int{3, 1, 1, 0}, []int{before, during, probing, after}); diff != "" {
@@ -653,8 +653,8 @@ func TestOutageLocal(t *testing.T) {
 }
 
 // The store has lost its count, or never had it: what this instance has granted
-// by itself counts all the same.
-func TestTheLimitHoldsOverTheEndOfAnOutage(t *testing.T) {
+// on its own counts all the same.
+func TestBreaker_LimitAcrossRecovery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(false)
@@ -670,7 +670,7 @@ func TestTheLimitHoldsOverTheEndOfAnOutage(t *testing.T) {
 	})
 }
 
-func TestOutageDeny(t *testing.T) {
+func TestBreaker_OutageDeny(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(true)
@@ -689,7 +689,7 @@ func TestOutageDeny(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsForAHangingStoreTwice(t *testing.T) {
+func TestBreaker_HangingStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(false)
@@ -712,7 +712,7 @@ func TestNobodyWaitsForAHangingStoreTwice(t *testing.T) {
 	})
 }
 
-func TestAFailureFromBeforeTheOutageEndedIsOldNews(t *testing.T) {
+func TestBreaker_StaleFailureIgnored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(false)
@@ -871,7 +871,7 @@ func TestTake_LateFallbackOfAnEarlierMinute(t *testing.T) {
 	}
 }
 
-func TestStoreFailedAtStart(t *testing.T) {
+func TestBreaker_FailedAtStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(false)
@@ -892,11 +892,11 @@ func nth(n uint32) netip.Addr {
 }
 
 //nolint:paralleltest // It measures the heap, which other tests use.
-func TestMemoryIsBoundedAndExactBeyondItsBound(t *testing.T) {
+func TestMemory_Capacity(t *testing.T) {
 	empty := heap()
 	m, one := ratelimit.NewMemory(fixed(noon), time.Minute), ratelimit.Ask{N: 1, Limit: 1}
 	if unused := heap(); unused > empty+1<<20 {
-		t.Errorf("a store that counts nobody takes %d bytes", unused-empty)
+		t.Errorf("an empty store takes %d bytes", unused-empty)
 	}
 	bucket := func(n uint32) ratelimit.Bucket {
 		return ratelimit.Bucket{Key: ratelimit.KeyOf(nth(n)), Window: ratelimit.WindowOf(noon, time.Minute)}
@@ -922,7 +922,7 @@ func TestMemoryIsBoundedAndExactBeyondItsBound(t *testing.T) {
 	}
 }
 
-func TestAFullMemoryRefusesTheUnseenAndIsReportedOnce(t *testing.T) {
+func TestTake_MemoryFull(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	l := limiter(func(o *ratelimit.Options) {
@@ -955,7 +955,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-func TestMemoryForgetsTheMinuteBefore(t *testing.T) {
+func TestMemory_NextWindow(t *testing.T) {
 	t.Parallel()
 	now := noon
 	l := limiter(func(o *ratelimit.Options) { o.Limit = 1; o.Now = func() time.Time { return now } })

@@ -49,7 +49,7 @@ func NewSigner(keys Keys, path string, now func() time.Time) *Signer {
 //
 // A subdomain of the docs site's domain can plant a cookie here, for example an
 // attacker's own valid one, to read the visitor's conversations later. The
-// browser sends it beside the visitor's, and nothing tells which is which. So
+// browser sends it with the visitor's, and nothing tells which is which. So
 // where the cookies name different visitors, none is trusted.
 func (s *Signer) ID(r *http.Request) string {
 	var found string
