@@ -34,7 +34,7 @@ deps: $(if $(shell command -v npm),internal/widget/node_modules/.package-lock.js
 examples/astro/dist/index.html: examples/astro/node_modules/.package-lock.json examples/astro/astro.config.mjs $(shell find examples/astro/src -type f)
 	cd examples/astro && ASTRO_TELEMETRY_DISABLED=1 npm run build
 
-screenshots: deps ## The pictures in README.md, from the demo
+screenshots: deps ## The pictures in docs, from the demo
 	go test -count=1 -run=TestPictures ./cmd/demo -pictures=$(CURDIR)/docs
 
 bench: ## The built service beside its yardsticks: cold start, rates, memory. Linux, with the Firestore emulator

@@ -373,13 +373,13 @@ func TestMonitoringCountsWhatIsLogged(t *testing.T) {
 	}
 }
 
-// row matches a row of README's table of errors: status and code.
+// row matches a row of the table of errors in docs/http.md: status and code.
 var row = regexp.MustCompile("(?m)^\\| (5\\d\\d) \\| `(\\w+)` \\|")
 
 func TestAlertsCountEveryFailure(t *testing.T) {
 	t.Parallel()
 	var failures []string
-	for _, m := range row.FindAllStringSubmatch(read(t, "../README.md"), -1) {
+	for _, m := range row.FindAllStringSubmatch(read(t, "../docs/http.md"), -1) {
 		failures = append(failures, m[2])
 	}
 	slices.Sort(failures)
@@ -397,7 +397,7 @@ func TestAlertsCountEveryFailure(t *testing.T) {
 			}
 			slices.Sort(counted)
 			if diff := cmp.Diff(failures, counted); diff != "" {
-				t.Errorf("%s (-README's 5xx +counted):\n%s", path, diff)
+				t.Errorf("%s (-docs/http.md's 5xx +counted):\n%s", path, diff)
 			}
 		}
 	}

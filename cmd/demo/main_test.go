@@ -16,7 +16,7 @@ import (
 )
 
 // pictures is where the pictures of the widget go, for a person to look at:
-// `make screenshots` renews those of README.md.
+// `make screenshots` renews those in docs.
 var pictures = flag.String("pictures", "../../.pictures", "the folder for pictures of the widget")
 
 // program is the built demo.

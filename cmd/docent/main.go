@@ -1,5 +1,6 @@
 // Docent hands each visitor of a docs site a short-lived ChatKit session. It
-// is configured by environment variables alone: README.md lists them.
+// is configured by environment variables alone: docs/configuration.md lists
+// them.
 package main
 
 import (

@@ -8,7 +8,7 @@ const usage = `usage: docent                  serve until told to stop
 Docent hands each visitor of a docs site a short-lived ChatKit session.
 
 Environment variables configure it. ALLOWED_ORIGINS, OPENAI_API_KEY and
-CHATKIT_WORKFLOW_ID are required; README.md lists all variables.
+CHATKIT_WORKFLOW_ID are required; docs/configuration.md lists all variables.
 "docent check --help" says more about the check.
 `
 

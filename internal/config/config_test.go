@@ -246,17 +246,18 @@ func TestConfig_PrintsNoSecret(t *testing.T) {
 	}
 }
 
-// row matches the beginning of a row of README's table: variable and default.
+// row matches the beginning of a row of the table of variables: variable and
+// default.
 var row = regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+)` \\| ([^|]*) \\|")
 
-func TestREADMEListsEveryVariable(t *testing.T) {
+func TestDocsListEveryVariable(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	documented := map[string]string{}
-	for _, m := range row.FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
 		documented[m[1]] = m[2]
 	}
 	for field := range reflect.TypeFor[config.Config]().Fields() {
@@ -266,15 +267,15 @@ func TestREADMEListsEveryVariable(t *testing.T) {
 		}
 		def, ok := documented[name]
 		if !ok {
-			t.Errorf("README does not list %s", name)
+			t.Errorf("docs/configuration.md does not list %s", name)
 		}
 		if d := field.Tag.Get("envDefault"); d != "" && def != "`"+d+"`" {
-			t.Errorf("README says that %s is %s by default, the code says `%s`", name, def, d)
+			t.Errorf("docs/configuration.md says that %s is %s by default, the code says `%s`", name, def, d)
 		}
 		delete(documented, name)
 	}
 	for name := range maps.Keys(documented) {
-		t.Errorf("README lists %s, which nothing reads", name)
+		t.Errorf("docs/configuration.md lists %s, which nothing reads", name)
 	}
 }
 

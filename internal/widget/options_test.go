@@ -53,9 +53,9 @@ func TestOptionsAreTheSameEverywhere(t *testing.T) {
 		attributes = append(attributes, attribute(option))
 	}
 	slices.Sort(attributes)
-	rows := named(t, "../../README.md", "### Options", "\n### ", "(?m)^\\| `(data-[a-z-]+)` \\|")
+	rows := named(t, "../../docs/embed.md", "\n## Options", "\n## ", "(?m)^\\| `(data-[a-z-]+)` \\|")
 	if diff := cmp.Diff(attributes, rows); diff != "" {
-		t.Errorf("README's table (-widget.js +README):\n%s", diff)
+		t.Errorf("docs/embed.md (-widget.js +table):\n%s", diff)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Docent's widget: a button, and behind it a panel with OpenAI's ChatKit. README.md, "Embed the widget", says all.
+// Docent's widget: a button, and behind it a panel with OpenAI's ChatKit. docs/embed.md says all.
 (() => {
   "use strict";
 
