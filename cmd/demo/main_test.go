@@ -3,16 +3,22 @@
 package main_test
 
 import (
+	"cmp"
 	"flag"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"docent/docs"
 	"docent/internal/testkit/testbrowser"
 	"docent/internal/testkit/testprocess"
+
+	"golang.org/x/net/html"
 )
 
 // pictures is where the pictures of the widget go, for a person to look at:
@@ -73,9 +79,6 @@ func TestDemoNeedsNothing(t *testing.T) {
 	}
 }
 
-// reference finds the links and scripts of a page.
-var reference = regexp.MustCompile(`(?:href|src|data-chatkit-url)="(/[^"?#]*)`)
-
 func TestSite(t *testing.T) {
 	t.Parallel()
 	url, _ := demo(t)
@@ -84,35 +87,115 @@ func TestSite(t *testing.T) {
 	testRest(t, url)
 }
 
-// Each page is whole, and nothing on it leads nowhere.
+// testPages follows every link from the first page: each page is whole, and
+// none of its links leads nowhere.
 func testPages(t *testing.T, url string) {
 	t.Helper()
-	for _, path := range []string{"/", "/quickstart", "/widget", "/configuration", "/deploy", "/troubleshooting", "/limits"} {
-		t.Run(path, func(t *testing.T) {
-			t.Parallel()
-			resp, body := fetch(t, http.MethodGet, url+path, "")
-			if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
-				t.Fatalf("%s, %s", resp.Status, resp.Header.Get("Content-Type"))
+	pages := map[string]*html.Node{}
+	for next := []string{"/"}; len(next) > 0; next = next[1:] {
+		path := next[0]
+		if pages[path] != nil {
+			continue
+		}
+		testPage(t, url, path)
+		pages[path] = parse(t, url+path)
+		for _, link := range links(pages[path]) {
+			if strings.HasPrefix(link.Path, "/") {
+				next = append(next, link.Path)
 			}
-			if policy := resp.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'; script-src 'self'; frame-src 'self';") {
-				t.Errorf("policy %q", policy)
-			}
-			if inline := regexp.MustCompile(`<style|\sstyle=|\son[a-z]+=|<script>`).FindString(body); inline != "" {
-				t.Errorf("%q is inline, which the policy forbids", inline)
-			}
-			if !strings.Contains(body, `<script src="/api/chatkit/widget.js" async`) {
-				t.Error("no widget")
-			}
-			if !strings.Contains(body, `<li><a href="`+path+`" aria-current="page">`) {
-				t.Error("the navigation does not say which page this is")
-			}
-			for _, link := range reference.FindAllStringSubmatch(body, -1) {
-				if resp, _ := fetch(t, http.MethodHead, url+link[1], ""); resp.StatusCode != 200 {
-					t.Errorf("%s: %s", link[1], resp.Status)
-				}
-			}
-		})
+		}
 	}
+	for path, page := range pages {
+		ids := attributes(page, "id")
+		if slices.Sort(ids); len(slices.Compact(slices.Clone(ids))) != len(ids) {
+			t.Errorf("%s has an ID twice: %q", path, ids)
+		}
+		for _, link := range links(page) {
+			target := pages[cmp.Or(link.Path, path)]
+			if link.Fragment != "" && !slices.Contains(attributes(target, "id"), link.Fragment) {
+				t.Errorf("%s: %s: no such ID", path, link)
+			}
+		}
+		for _, src := range slices.Concat(attributes(page, "src"), attributes(page, "data-chatkit-url"), attributes(page, "data-fallback-url")) {
+			if resp, _ := fetch(t, http.MethodHead, url+src, ""); resp.StatusCode != 200 {
+				t.Errorf("%s: %s: %s", path, src, resp.Status)
+			}
+		}
+	}
+	documents, err := docs.Files.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range documents {
+		if path := "/" + strings.TrimSuffix(d.Name(), ".md"); pages[path] == nil {
+			t.Errorf("no link leads to %s", path)
+		}
+	}
+}
+
+func testPage(t *testing.T, url, path string) {
+	t.Helper()
+	resp, body := fetch(t, http.MethodGet, url+path, "")
+	if resp.StatusCode != 200 {
+		t.Fatalf("%s: %s", path, resp.Status)
+	}
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+		return
+	}
+	if policy := resp.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'; script-src 'self'; frame-src 'self';") {
+		t.Errorf("%s: policy %q", path, policy)
+	}
+	if inline := regexp.MustCompile(`<style|\sstyle=|\son[a-z]+=|<script>`).FindString(body); inline != "" {
+		t.Errorf("%s: %q is inline, which the policy forbids", path, inline)
+	}
+	if !strings.Contains(body, `<script src="/api/chatkit/widget.js" async`) {
+		t.Errorf("%s has no widget", path)
+	}
+	if !strings.Contains(body, `<li><a href="`+path+`" aria-current="page">`) {
+		t.Errorf("%s: the navigation does not say which page this is", path)
+	}
+	if n := strings.Count(body, "<h1"); n != 1 {
+		t.Errorf("%s has %d headings of the first level", path, n)
+	}
+	for _, leftover := range []string{"raw HTML omitted", ".md\"", "]("} {
+		if strings.Contains(body, leftover) {
+			t.Errorf("%s: %q is left of the Markdown", path, leftover)
+		}
+	}
+}
+
+func parse(t *testing.T, url string) *html.Node {
+	t.Helper()
+	_, body := fetch(t, http.MethodGet, url, "")
+	root, err := html.Parse(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// attributes returns the values of an attribute in a page.
+func attributes(page *html.Node, name string) []string {
+	var values []string
+	for n := range page.Descendants() {
+		for _, a := range n.Attr {
+			if a.Key == name {
+				values = append(values, a.Val)
+			}
+		}
+	}
+	return values
+}
+
+// links returns where a page leads to on its own site.
+func links(page *html.Node) []*url.URL {
+	var found []*url.URL
+	for _, href := range attributes(page, "href") {
+		if u, err := url.Parse(href); err == nil && !u.IsAbs() {
+			found = append(found, u)
+		}
+	}
+	return found
 }
 
 // A browser asks each time and is sent what is there once.
@@ -139,7 +222,7 @@ func testCaching(t *testing.T, url string) {
 	}
 }
 
-// What is no page is Docent's to answer.
+// What is not a page is Docent's to answer.
 func testRest(t *testing.T, url string) {
 	t.Helper()
 	tests := map[string]struct {
@@ -151,7 +234,7 @@ func testRest(t *testing.T, url string) {
 		"unknown asset":              {http.MethodGet, "/assets/nothing.css", 404, `"code":"not_found"`},
 		"assets are no directory":    {http.MethodGet, "/assets/", 404, `"code":"not_found"`},
 		"pages under their own name": {http.MethodGet, "/site/layout.html", 404, `"code":"not_found"`},
-		"a page is not posted to":    {http.MethodPost, "/quickstart", 404, `"code":"not_found"`},
+		"a page is not posted to":    {http.MethodPost, "/embed", 404, `"code":"not_found"`},
 		"health":                     {http.MethodGet, "/health", 200, `"status":"ok"`},
 	}
 	for name, tc := range tests {

@@ -66,7 +66,7 @@ func TestPictures(t *testing.T) {
 				{Name: "prefers-color-scheme", Value: test.scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
 			}})
 			tab.Do(chromedp.EmulateViewport(test.width, test.height, chromedp.EmulateScale(2)))
-			tab.Go(url + "/quickstart")
+			tab.Go(url + "/embed")
 			tab.Until(launcher + `.checkVisibility()`)
 			test.state(t, tab)
 			if err := os.WriteFile(filepath.Join(*pictures, test.name+".png"), tab.Picture(), 0o644); err != nil {

@@ -19,20 +19,42 @@ import (
 //go:embed site
 var files embed.FS
 
-// A page is one of the docs site, in the order of its navigation. Its body is
-// site/pages/NAME.html.
+// A page is one of the docs site.
 type page struct {
-	Path, Name, Title, Summary string
+	Path, Name string
+	document
 }
 
-var pages = []page{
-	{"/", "introduction", "Introduction", "A chat for your documentation, and the key stays yours."},
-	{"/quickstart", "quickstart", "Quickstart", "From a clone to a chat on a page of yours."},
-	{"/widget", "widget", "The widget", "One tag, and what you can say in it."},
-	{"/configuration", "configuration", "Configuration", "Environment variables, read once and checked before the first request."},
-	{"/deploy", "deploy", "Deploy", "Cloud Run, Firestore and Secret Manager, set up by one script."},
-	{"/troubleshooting", "troubleshooting", "Troubleshooting", "What a reader sees, what it means, and where to look."},
-	{"/limits", "limits", "Try the limit", "Five sessions a minute: see the sixth refused, and when the next one comes."},
+// order is that of the site's navigation. A page is docs/NAME.md or, if it is
+// only for this site, site/pages/NAME.html.
+var order = []string{
+	"introduction", "embed", "deploy", "operate", "configuration", "http", "troubleshooting", "limits", "performance", "decisions",
+}
+
+// own are the pages that are only for this site.
+var own = map[string]document{
+	"introduction": {Title: "Introduction", Summary: "An AI chat for your documentation, and the key stays on your server."},
+	"limits":       {Title: "Try the limit", Summary: "Five sessions a minute: see the sixth refused, and when the next one comes."},
+}
+
+// allPages returns the pages in their order.
+func allPages() ([]page, error) {
+	var pages []page
+	for _, name := range order {
+		p := page{Path: "/" + name, Name: name}
+		if name == order[0] {
+			p.Path = "/"
+		}
+		var known bool
+		if p.document, known = own[name]; !known {
+			var err error
+			if p.document, err = renderDocument(name); err != nil {
+				return nil, err
+			}
+		}
+		pages = append(pages, p)
+	}
+	return pages, nil
 }
 
 // standInPath is where the stand-in for ChatKit's script is, if anywhere.
@@ -121,8 +143,16 @@ func render(standIn bool) (map[string]content, error) {
 		}
 		contents["/assets/"+path.Base(name)] = newContent(name, body)
 	}
+	pages, err := allPages()
+	if err != nil {
+		return nil, err
+	}
 	for i, p := range pages {
-		t, err := template.ParseFS(files, "site/layout.html", "site/pages/"+p.Name+".html")
+		body := p.Name
+		if p.Body != "" {
+			body = "document"
+		}
+		t, err := template.ParseFS(files, "site/layout.html", "site/pages/"+body+".html")
 		if err != nil {
 			return nil, fmt.Errorf("page %s: %w", p.Name, err)
 		}
