@@ -152,7 +152,7 @@ func (s siteRenderer) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 }
 
 func (siteRenderer) link(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
-	url, file := target(string(n.(*ast.Link).Destination)) //nolint:forcetypeassert // It is registered for links.
+	url, file := target(string(n.(*ast.Link).Destination)) //nolint:errcheck,forcetypeassert // It is registered for links.
 	if file == "" {
 		if entering {
 			put(w, `<a href="`, url, `">`)

@@ -76,6 +76,24 @@ func TestPictures(t *testing.T) {
 	}
 }
 
+// TestPagesFitTheScreen holds each page to the width of a phone and of a desk:
+// a table or code that is wider scrolls within the page.
+func TestPagesFitTheScreen(t *testing.T) {
+	t.Parallel()
+	url, _ := demo(t)
+	tab := testbrowser.Open(t)
+	tab.Go(url)
+	for _, path := range testbrowser.Eval[[]string](tab, `[...document.querySelectorAll(".sidebar a")].map((a) => a.pathname)`) {
+		tab.Go(url + path)
+		for _, width := range []int64{320, 390, 768, 1280} {
+			tab.Do(chromedp.EmulateViewport(width, 800))
+			if got := testbrowser.Eval[int64](tab, "document.documentElement.scrollWidth"); got > width {
+				t.Errorf("%s is %d pixels wide on a screen of %d", path, got, width)
+			}
+		}
+	}
+}
+
 func chat(t *testing.T, tab *testbrowser.Tab) {
 	t.Helper()
 	tab.Click(launcher)
