@@ -63,7 +63,8 @@ const standInPath = "/chatkit-stand-in/"
 const chatKitHost = "https://cdn.platform.openai.com"
 
 // front puts the docs site in front of the service, which answers everything
-// that is not a page or asset of the site. The site's chat is the stand-in or the real ChatKit.
+// that is not a page or asset of the site. The site's chat is the stand-in or
+// the real ChatKit.
 func front(standIn bool) (func(docent http.Handler) http.Handler, error) {
 	contents, err := render(standIn)
 	if err != nil {
