@@ -350,7 +350,7 @@ func TestMonitoringCountsWhatIsLogged(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(filters)); !slices.Equal(got, []string{"docent_limiter_failed", "docent_limiter_recovered", "docent_outcomes"}) {
 		t.Errorf("metrics %v", got)
 	}
-	source := read(t, "../internal/ratelimit/fallible.go")
+	source := read(t, "../internal/ratelimit/breaker.go")
 	for name, message := range map[string]string{"docent_limiter_failed": "rate limit store failed", "docent_limiter_recovered": "rate limit store answers again"} {
 		if quoted := strconv.Quote(message); strings.Count(filters[name], quoted) != 2 || !strings.Contains(source, quoted) {
 			t.Errorf("%s counts %s, want the message %s that is logged", name, filters[name], quoted)
