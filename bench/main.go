@@ -88,7 +88,7 @@ func run(ctx context.Context, only string, soaking time.Duration) (err error) {
 	defer emulator.Stop()
 	manages, err := standin.NewSecretManager()
 	if err != nil {
-		return err //nolint:wrapcheck // It says all.
+		return err
 	}
 	defer manages.Close()
 	for name, value := range secrets {
@@ -190,11 +190,11 @@ func manager(address string) []string {
 func warmEmulator(ctx context.Context) (*standin.FirestoreEmulator, error) {
 	e, err := standin.StartFirestoreEmulator(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // It says all.
+		return nil, err
 	}
 	if err := e.Warm(ctx); err != nil {
 		e.Stop()
-		return nil, err //nolint:wrapcheck // It says all.
+		return nil, err
 	}
 	return e, nil
 }

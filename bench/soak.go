@@ -136,7 +136,7 @@ func (s *soaking) open(ctx context.Context, b *bench) (stop func(), err error) {
 		}
 	}()
 	if s.manager, err = standin.NewSecretManager(); err != nil {
-		return nil, err //nolint:wrapcheck // It says all.
+		return nil, err
 	}
 	closers = append(closers, s.manager.Close)
 	for name, value := range secrets {

@@ -51,7 +51,7 @@ func run(ctx context.Context, p app.Process) error {
 		url, stop, err := standin.NewOpenAI(standInKey, standInWorkflow).Listen()
 		if err != nil {
 			fmt.Fprintln(p.Stderr, err)
-			return err //nolint:wrapcheck // It says all.
+			return err
 		}
 		defer stop() //nolint:errcheck // The process ends.
 		environment["OPENAI_BASE_URL"] = url
@@ -66,7 +66,7 @@ func run(ctx context.Context, p app.Process) error {
 	p.Environment = environment
 	p.Front = site
 	p.Listening = func(addr net.Addr) { greet(p.Stdout, addr, backend) }
-	return app.Run(ctx, p) //nolint:wrapcheck // It has been reported.
+	return app.Run(ctx, p)
 }
 
 func greet(w io.Writer, addr net.Addr, backend string) {

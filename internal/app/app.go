@@ -95,7 +95,7 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 	}
 	log.Info("listening", "address", l.Addr().String(), "store", c.Store, "origins", c.AllowedOrigins.String())
 	if err := server.Serve(ctx, l, handler, c.RequestTimeout, log); err != nil {
-		return err //nolint:wrapcheck // It says what was being done.
+		return err
 	}
 	log.Info("stopped")
 	return nil

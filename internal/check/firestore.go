@@ -103,7 +103,7 @@ func (r *run) transaction(ctx context.Context) Result {
 func (r *run) grant(ctx context.Context, store ratelimit.Store, b ratelimit.Bucket, ask ratelimit.Ask) (ratelimit.Grant, error) {
 	ctx, cancel := context.WithTimeout(ctx, app.StoreTimeout(r.config))
 	defer cancel()
-	return store.Grant(ctx, b, ask) //nolint:wrapcheck // It says what to do.
+	return store.Grant(ctx, b, ask)
 }
 
 // ttlPolicy asks whether documents are deleted. It lists fields rather than get
