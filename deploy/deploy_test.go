@@ -267,7 +267,7 @@ func TestServiceFitsTogether(t *testing.T) {
 	if docents >= clouds || clouds >= time.Minute {
 		t.Errorf("timeouts: Docent %s, Cloud Run %s, Firebase Hosting 1m0s; want each shorter than the next", docents, clouds)
 	}
-	if m := regexp.MustCompile(`idleConns = (\d+)`).FindStringSubmatch(read(t, "../internal/hosted/hosted.go")); m == nil || m[1] != fmt.Sprint(revision.Spec.ContainerConcurrency) {
+	if m := regexp.MustCompile(`idleConns = (\d+)`).FindStringSubmatch(read(t, "../internal/openai/openai.go")); m == nil || m[1] != fmt.Sprint(revision.Spec.ContainerConcurrency) {
 		t.Errorf("concurrency is %d, the connections kept to OpenAI are %v", revision.Spec.ContainerConcurrency, m)
 	}
 	memory, limit := mebibytes(t, container.Resources.Limits["memory"]), mebibytes(t, environment(t)["GOMEMLIMIT"])

@@ -15,6 +15,7 @@ import (
 	"docent/internal/firestore"
 	"docent/internal/hosted"
 	"docent/internal/httpapi"
+	"docent/internal/openai"
 	"docent/internal/ratelimit"
 	"docent/internal/secrets"
 	"docent/internal/visitor"
@@ -32,7 +33,7 @@ type parts struct {
 	keys    Keys
 	store   *firestore.Client // Nil where memory is the store.
 	cold    error             // Why the store could not be warmed.
-	minter  *hosted.Client
+	openai  *openai.Client
 }
 
 // openParts opens everything that the service needs from outside, in parallel, so
@@ -97,8 +98,8 @@ func OpenStore(ctx context.Context, c config.Config) (*firestore.Client, error) 
 
 func (p *parts) close(log *slog.Logger) {
 	var errs []error
-	if p.minter != nil {
-		p.minter.Close()
+	if p.openai != nil {
+		p.openai.Close()
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
@@ -117,11 +118,11 @@ func (p *parts) connect(c config.Config, log *slog.Logger) (http.Handler, error)
 	if err != nil {
 		return nil, err
 	}
-	p.minter = hosted.New(MinterOptions(c, p.apiKey, p.workflowID))
+	p.openai = NewOpenAI(c, p.apiKey)
 	return httpapi.New(httpapi.Options{
 		Origins:        c.AllowedOrigins,
 		Limiter:        limiter,
-		Minter:         p.minter,
+		Minter:         NewMinter(c, p.openai, p.workflowID),
 		Visitors:       visitor.NewSigner(p.keys.Visitors, httpapi.BasePath, time.Now),
 		TrustedProxies: c.TrustedProxies,
 		Timeout:        c.RequestTimeout,
@@ -156,11 +157,14 @@ func (p *parts) limiter(c config.Config, log *slog.Logger) (*ratelimit.Limiter, 
 	return l, nil
 }
 
-// MinterOptions say how sessions are minted.
-func MinterOptions(c config.Config, apiKey, workflowID secrets.Value) hosted.Options {
-	return hosted.Options{
-		BaseURL:           c.BaseURL,
-		APIKey:            apiKey,
+// NewOpenAI returns a client for the configured API. The caller closes it.
+func NewOpenAI(c config.Config, apiKey secrets.Value) *openai.Client {
+	return openai.New(openai.Options{BaseURL: c.BaseURL, APIKey: apiKey, Now: time.Now})
+}
+
+// NewMinter returns what mints the configured sessions.
+func NewMinter(c config.Config, client *openai.Client, workflowID secrets.Value) *hosted.Minter {
+	return hosted.New(client, hosted.Options{
 		WorkflowID:        workflowID,
 		WorkflowVersion:   c.WorkflowVersion,
 		SessionTTL:        c.SessionTTL,
@@ -168,7 +172,7 @@ func MinterOptions(c config.Config, apiKey, workflowID secrets.Value) hosted.Opt
 		History:           c.History,
 		FileUpload:        c.FileUpload,
 		Now:               time.Now,
-	}
+	})
 }
 
 // StoreTimeout is how long a count may take: half of a request's budget at most,

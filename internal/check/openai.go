@@ -12,6 +12,7 @@ import (
 
 	"docent/internal/app"
 	"docent/internal/hosted"
+	"docent/internal/openai"
 	"docent/internal/secrets"
 )
 
@@ -29,18 +30,19 @@ const (
 
 // openAI mints a session as the service does, and cancels it.
 func (r *run) openAI(ctx context.Context, apiKey, workflowID secrets.Value) Result {
-	client := hosted.New(app.MinterOptions(r.config, apiKey, workflowID))
+	client := app.NewOpenAI(r.config, apiKey)
 	defer client.Close()
+	minter := app.NewMinter(r.config, client, workflowID)
 	mint, cancel := context.WithTimeout(ctx, r.config.RequestTimeout)
 	defer cancel()
 	began := time.Now()
-	session, err := client.Mint(mint, user)
+	session, err := minter.Mint(mint, user)
 	took := time.Since(began)
 	if err != nil {
 		return r.unminted(err, took, apiKey.Get(), workflowID.Get())
 	}
 	result := ok("minted a session in %d ms and cancelled it", took.Milliseconds())
-	if reason := cancelSession(ctx, client, session); reason != "" {
+	if reason := cancelSession(ctx, minter, session); reason != "" {
 		result = ok("minted a session in %d ms", took.Milliseconds())
 		result.note("the session could not be cancelled (%s): it ends by itself in %s", reason, time.Until(session.ExpiresAt).Round(time.Minute))
 	}
@@ -53,14 +55,14 @@ func (r *run) openAI(ctx context.Context, apiKey, workflowID secrets.Value) Resu
 
 // cancelSession returns why a session could not be cancelled, or nothing. Where
 // OpenAI does not offer that, the session is none the worse.
-func cancelSession(ctx context.Context, client *hosted.Client, session hosted.Session) string {
+func cancelSession(ctx context.Context, minter *hosted.Minter, session hosted.Session) string {
 	if session.ID == "" {
 		return "OpenAI did not name it"
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
-	err := client.Cancel(ctx, session.ID)
-	var e *hosted.Error
+	err := minter.Cancel(ctx, session.ID)
+	var e *openai.Error
 	switch {
 	case err == nil:
 		return ""
@@ -73,11 +75,11 @@ func cancelSession(ctx context.Context, client *hosted.Client, session hosted.Se
 
 // unminted names the likely cause of a failure, and quotes what OpenAI said.
 func (r *run) unminted(err error, took time.Duration, apiKey, workflowID string) Result {
-	var e *hosted.Error
+	var e *openai.Error
 	if !errors.As(err, &e) {
 		return fail("%s", redact(err.Error(), apiKey, workflowID))
 	}
-	if e.Kind == hosted.Timeout {
+	if e.Kind == openai.Timeout {
 		return fail("no answer in %s (REQUEST_TIMEOUT is %s): look at https://status.openai.com, and whether OPENAI_BASE_URL can be reached from here",
 			took.Round(time.Second), r.config.RequestTimeout)
 	}

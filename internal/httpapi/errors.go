@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"docent/internal/hosted"
+	"docent/internal/openai"
 	"docent/internal/ratelimit"
 )
 
@@ -82,7 +82,7 @@ func (f *failure) Error() string {
 func failureOf(err error) *failure {
 	var (
 		f        *failure
-		upstream *hosted.Error
+		upstream *openai.Error
 		over     *ratelimit.OverCapacityError
 	)
 	switch {
@@ -90,13 +90,13 @@ func failureOf(err error) *failure {
 		return f
 	case errors.As(err, &upstream):
 		switch upstream.Kind {
-		case hosted.Unavailable:
+		case openai.NotFound:
 			return &failure{code: codeAssistantUnavailable, cause: err}
-		case hosted.Busy:
+		case openai.Busy:
 			return &failure{code: codeUpstreamBusy, retryAfter: upstream.RetryAfter(), cause: err}
-		case hosted.Timeout:
+		case openai.Timeout:
 			return &failure{code: codeUpstreamTimeout, cause: err}
-		case hosted.Rejected:
+		case openai.Rejected:
 			return &failure{code: codeUpstreamRejected, cause: err}
 		}
 	case errors.As(err, &over):

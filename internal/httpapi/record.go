@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"time"
 
-	"docent/internal/hosted"
 	"docent/internal/logging"
+	"docent/internal/openai"
 	"docent/internal/origin"
 	"docent/internal/ratelimit"
 
@@ -90,7 +90,7 @@ func (a *api) attrs(r *http.Request, x *exchange, status int, took time.Duration
 	if o := r.Header.Get("Origin"); x.outcome == codeOriginNotAllowed && origin.WellFormed(o) {
 		attrs = append(attrs, slog.String("origin", o)) // What the operator would add to ALLOWED_ORIGINS.
 	}
-	var upstream *hosted.Error
+	var upstream *openai.Error
 	switch {
 	case errors.As(x.cause, &upstream):
 		attrs = append(attrs, slog.Any("upstream", upstream))

@@ -1,4 +1,4 @@
-package hosted
+package openai
 
 import (
 	"context"
@@ -12,44 +12,44 @@ import (
 	"time"
 )
 
-// Kind tells what a failure means for the visitor.
+// Kind is what a failure means for the caller.
 type Kind int
 
 // The kinds of failure.
 const (
-	// Rejected: OpenAI refused the key or the request, or its answer is no
-	// session. An operator must act.
+	// Rejected: OpenAI refused the key or the request, or its answer is not what
+	// it should be. An operator must act.
 	Rejected Kind = iota
-	// Unavailable: OpenAI does not know the workflow. An operator must act.
-	Unavailable
+	// NotFound: OpenAI does not know what the request names. An operator must act.
+	NotFound
 	// Busy: OpenAI cannot serve now, or could not be reached.
 	Busy
 	// Timeout: the budget ran out before OpenAI answered anything.
 	Timeout
 )
 
-// Bounds of what a busy OpenAI's visitors are told to wait.
+// Bounds of the time that callers are told to wait while OpenAI is busy.
 const (
 	minRetryAfter     = time.Second
 	maxRetryAfter     = time.Minute
 	defaultRetryAfter = 5 * time.Second
 )
 
-// Error is a failure to mint a session. All of it is for the operator's log
-// and none for the visitor, but for Kind and RetryAfter.
+// Error is a failed call. All of it is for the operator's log. Only Kind and
+// RetryAfter may show in what a visitor gets.
 type Error struct {
 	Kind Kind
 	// Status is OpenAI's, or 0 where there was no answer.
 	Status int
 	// RequestID is OpenAI's x-request-id, which their support asks for.
 	RequestID string
-	// Type, Code and Message are OpenAI's own, without anything like a key or the
-	// base URL's path.
+	// Type, Code and Message are OpenAI's own, without credentials and without a
+	// token in the base URL.
 	Type, Code, Message string
 
 	cause         error
 	hasRetryAfter bool
-	retryAfter    time.Duration // OpenAI's, if it has one.
+	retryAfter    time.Duration // OpenAI's, if it sent one.
 }
 
 func (e *Error) Error() string {
@@ -65,7 +65,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.cause }
 
-// RetryAfter is how long a visitor should wait before trying again: what
+// RetryAfter is how long the caller should wait before trying again: what
 // OpenAI said, within 1 s and 60 s, else 5 s.
 func (e *Error) RetryAfter() time.Duration {
 	if !e.hasRetryAfter {
@@ -90,9 +90,9 @@ func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// unreached returns the error for a call that got no whole answer. Its cause is
-// text alone: the error that net/http returns has the whole URL in it, and may
-// quote what came for an answer.
+// unreached returns the error for a call that got no complete answer. Its cause is
+// only a text: the error that net/http returns has the whole URL in it, and may
+// quote the answer.
 func unreached(ctx context.Context, err error, scrub func(string) string) error {
 	switch ctx.Err() {
 	case context.Canceled:
@@ -142,7 +142,7 @@ func refused(resp *http.Response, body []byte, scrub func(string) string, now ti
 func kindOf(status int) Kind {
 	switch {
 	case status == http.StatusNotFound, status == http.StatusGone:
-		return Unavailable
+		return NotFound
 	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooManyRequests, status >= 500:
 		return Busy
 	default:
@@ -150,8 +150,8 @@ func kindOf(status int) Kind {
 	}
 }
 
-// retryAfter parses the header's two forms, seconds and a date. What is longer
-// than a day is as good as a day.
+// retryAfter parses the header's two forms, seconds and a date. It returns a day
+// at most.
 func retryAfter(header string, now time.Time) (d time.Duration, ok bool) {
 	const day = 24 * time.Hour
 	if seconds, err := strconv.ParseUint(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
