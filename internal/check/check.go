@@ -1,11 +1,11 @@
 // Package check tries everything that the service depends on, with the
-// service's own configuration and code, and says of each part whether it works
-// and what would mend it.
+// service's own configuration and code. It reports of each part whether it works
+// and how to fix it.
 //
-// It is safe to run against production. It counts in a bucket that is no
-// visitor's, which leaves one document that expires, and it cancels the one
-// session that it mints. What it reports never holds a secret, nor a part of
-// one, whatever the other side answers.
+// It is safe to run against production. It counts in a bucket that no visitor
+// has, which leaves one document that expires, and it cancels the one session
+// that it mints. A report never holds a secret, nor a part of one, whatever the
+// other side answers.
 package check
 
 import (
@@ -18,12 +18,13 @@ import (
 
 	"docent/internal/app"
 	"docent/internal/config"
+	"docent/internal/redact"
 )
 
 const (
 	// defaultBudget leaves the process a second to start and one to end, of 30.
 	defaultBudget = 28 * time.Second
-	// grace is how much longer one may be that does not end with its context.
+	// grace is how long a check may still run after its context has ended.
 	grace = 500 * time.Millisecond
 )
 
@@ -52,16 +53,16 @@ type Options struct {
 	Environment map[string]string
 	// Version is that of the program, for the report.
 	Version string
-	// Budget is what all dependencies together may take. Default 28s.
+	// Budget is how long all dependencies together may take. Default 28s.
 	Budget time.Duration
-	// Admin says how to reach Firestore's admin API. If it is empty the client
-	// finds its way by itself, and an emulator, which has no such API, is not
-	// asked.
+	// Admin has the options to reach Firestore's admin API. If it is empty, the
+	// client uses Google's endpoint and the default credentials, and an emulator,
+	// which has no such API, is not asked.
 	Admin []option.ClientOption
 }
 
-// run is one check under way.
-type run struct {
+// checkup is one run of all checks.
+type checkup struct {
 	config config.Config
 	budget time.Duration
 	admin  []option.ClientOption
@@ -70,23 +71,23 @@ type run struct {
 	results map[string]Result
 }
 
-// Run checks everything, dependencies at once.
+// Run checks everything, the dependencies in parallel.
 func Run(ctx context.Context, o Options) Report {
-	r := &run{budget: cmp.Or(o.Budget, defaultBudget), admin: o.Admin, results: map[string]Result{}}
+	c := &checkup{budget: cmp.Or(o.Budget, defaultBudget), admin: o.Admin, results: map[string]Result{}}
 	var err error
-	r.config, err = config.Load(o.Environment)
-	r.set(configurationCheck, configuration(r.config, err))
+	c.config, err = config.Load(o.Environment)
+	c.set(configurationCheck, configuration(c.config, err))
 	if err == nil {
-		r.set(originsCheck, origins(r.config))
-		r.set(trustedProxiesCheck, trustedProxies(r.config))
-		r.dependencies(ctx)
+		c.set(originsCheck, origins(c.config))
+		c.set(trustedProxiesCheck, trustedProxies(c.config))
+		c.dependencies(ctx)
 	}
 	report := Report{Version: o.Version}
-	missing := r.missing(ctx, err == nil)
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	missing := c.missing(ctx, err == nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, name := range order {
-		result, found := r.results[name]
+		result, found := c.results[name]
 		if !found {
 			result = missing
 			result.Name = name
@@ -96,36 +97,36 @@ func Run(ctx context.Context, o Options) Report {
 	return report
 }
 
-// missing is what to say of a check that has no result.
-func (r *run) missing(ctx context.Context, configured bool) Result {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// missing returns the result of a check that has not run, or has not ended.
+func (c *checkup) missing(ctx context.Context, configured bool) Result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case !configured:
 		return skipped("the configuration has to be right first")
 	case ctx.Err() != nil:
 		return fail("interrupted")
-	case r.results[projectCheck].Status == Fail:
+	case c.results[projectCheck].Status == Fail:
 		return skipped("the project has to be known first")
 	default:
-		return fail("no answer within %s", r.budget)
+		return fail("no answer within %s", c.budget)
 	}
 }
 
-// dependencies returns when all of them have been checked, or when the time is
-// over, even if a library should not notice that.
-func (r *run) dependencies(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, r.budget)
+// dependencies checks all dependencies. It returns when all have been checked or
+// the budget is over, even if a library ignores its context.
+func (c *checkup) dependencies(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, c.budget)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if !r.project(ctx) {
+		if !c.project(ctx) {
 			return
 		}
 		var wg sync.WaitGroup
-		wg.Go(func() { r.secretsAndOpenAI(ctx) })
-		wg.Go(func() { r.firestore(ctx) })
+		wg.Go(func() { c.secretsAndOpenAI(ctx) })
+		wg.Go(func() { c.firestore(ctx) })
 		wg.Wait()
 	}()
 	select {
@@ -138,30 +139,30 @@ func (r *run) dependencies(ctx context.Context) {
 	}
 }
 
-// project finds out the project, without which nothing at Google has a name. It
-// reports whether the others can go on.
-func (r *run) project(ctx context.Context) bool {
-	if r.config.Project != "" {
-		r.set(projectCheck, ok("%s, by GOOGLE_CLOUD_PROJECT", r.config.Project))
+// project finds the Google Cloud project, which is part of every name at Google.
+// It reports whether the other checks can go on.
+func (c *checkup) project(ctx context.Context) bool {
+	if c.config.Project != "" {
+		c.set(projectCheck, ok("%s, from GOOGLE_CLOUD_PROJECT", c.config.Project))
 		return true
 	}
-	c, err := app.WithProject(ctx, r.config)
+	found, err := app.WithProject(ctx, c.config)
 	switch {
 	case err != nil:
-		r.set(projectCheck, fail("%s", oneLine(err.Error())))
+		c.set(projectCheck, fail("%s", redact.OneLine(err.Error())))
 		return false
-	case c.Project == "":
-		r.set(projectCheck, skipped("nothing in this configuration needs one"))
+	case found.Project == "":
+		c.set(projectCheck, skipped("nothing in this configuration needs one"))
 	default:
-		r.set(projectCheck, ok("%s, by the metadata server", c.Project))
+		c.set(projectCheck, ok("%s, from the metadata server", found.Project))
 	}
-	r.config = c
+	c.config = found
 	return true
 }
 
-func (r *run) set(name string, result Result) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (c *checkup) set(name string, result Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	result.Name = name
-	r.results[name] = result
+	c.results[name] = result
 }

@@ -29,7 +29,7 @@ const (
 	workflow = "wf_test"
 )
 
-// environment is a right one with a stand-in for OpenAI, changed by settings.
+// environment is a valid one with a stand-in for OpenAI, changed by settings.
 func environment(t *testing.T, settings ...string) map[string]string {
 	t.Helper()
 	base, stop, err := standin.NewOpenAI(key, workflow).Listen()
@@ -97,7 +97,7 @@ func (a *adminAPI) listen(t *testing.T) []option.ClientOption {
 	}
 }
 
-// parent is the collection in the admin API's words.
+// parent is the collection as the admin API names it.
 const parent = "projects/PROJECT/databases/(default)/collectionGroups/rate_limits"
 
 // field is a field with a TTL policy.
@@ -128,7 +128,7 @@ func TestTTLPolicy(t *testing.T) {
 			Status: check.OK, Detail: "the policy on expires_at is being created, which takes some minutes",
 		}},
 		{"in need of repair", fields(field("expires_at", adminpb.Field_TtlConfig_NEEDS_REPAIR)), check.Result{
-			Status: check.Fail, Detail: "the policy on expires_at is in state NEEDS_REPAIR: switch it off and on again: " +
+			Status: check.Fail, Detail: "the policy on expires_at is in state NEEDS_REPAIR: disable it and enable it again: " +
 				"gcloud firestore fields ttls update expires_at" + at + " --disable-ttl && " +
 				"gcloud firestore fields ttls update expires_at" + at + " --enable-ttl",
 		}},
@@ -136,14 +136,14 @@ func TestTTLPolicy(t *testing.T) {
 		{"on another field", fields(field("created_at", adminpb.Field_TtlConfig_ACTIVE)), noPolicy},
 		{"no permission", fails(codes.PermissionDenied, "The caller does not have permission"), check.Result{
 			Status: check.Skipped, Detail: "this account may not list the TTL policies (datastore.indexes.list, in roles/datastore.user): " +
-				"look by yourself: gcloud firestore fields ttls list" + at,
+				"check it yourself: gcloud firestore fields ttls list" + at,
 		}},
-		{"out of order", fails(codes.InvalidArgument, "No."), check.Result{
+		{"broken", fails(codes.InvalidArgument, "No."), check.Result{
 			Status: check.Fail, Detail: "Firestore's admin API failed (rpc error: code = InvalidArgument desc = No.): " +
-				"look by yourself: gcloud firestore fields ttls list" + at,
+				"check it yourself: gcloud firestore fields ttls list" + at,
 		}},
-		{"away", fails(codes.Unavailable, "The service is unavailable."), check.Result{
-			Status: check.Fail, Detail: "Firestore's admin API does not answer: try again, or look by yourself: gcloud firestore fields ttls list" + at,
+		{"unavailable", fails(codes.Unavailable, "The service is unavailable."), check.Result{
+			Status: check.Fail, Detail: "Firestore's admin API does not answer: try again, or check it yourself: gcloud firestore fields ttls list" + at,
 		}},
 	}
 	for _, tt := range tests {
@@ -165,7 +165,7 @@ func TestTTLPolicy(t *testing.T) {
 	}
 }
 
-func TestAHangingLibraryDoesNotHoldTheReportUp(t *testing.T) {
+func TestRun_HangingLibrary(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
@@ -202,14 +202,14 @@ func TestOrigins(t *testing.T) {
 		{"Firebase previews the wrong way round", "https://*--docs.web.app", job, "fail https://*--docs.web.app: web.app names previews SITE--*.web.app"},
 		{"Netlify previews the wrong way round", "https://docs--*.netlify.app", job, "fail https://docs--*.netlify.app: netlify.app names previews *--SITE.netlify.app"},
 		{"Cloudflare previews in one label", "https://docs--*.pages.dev", job, "fail https://docs--*.pages.dev: pages.dev names previews *.SITE.pages.dev"},
-		{"http on a public host", "http://docs.example.com", "", "fail http://docs.example.com: anybody between"},
-		{"http on a public address", "http://93.184.216.34:8080", "", "fail http://93.184.216.34:8080: anybody between"},
+		{"http on a public host", "http://docs.example.com", "", "fail http://docs.example.com: anyone between"},
+		{"http on a public address", "http://93.184.216.34:8080", "", "fail http://93.184.216.34:8080: anyone between"},
 		{"http in a private network", "http://10.1.2.3,https://docs.example.com", "", "ok"},
 		{"a name that the public has not", "https://docs.example.con", "", "note https://docs.example.con: no public name ends in \"con\""},
 		{"a name of a private network", "http://docs.internal", "", "note http://docs.internal: no public name ends in \"internal\""},
 		{"loopback in development", "http://localhost:*,http://[::1]:8080", "", "ok"},
-		{"loopback in production", "http://app.localhost:*,https://docs.example.com", job, "note http://app.localhost:* lets pages in"},
-		{"loopback alone in production", "http://localhost:*", job, "fail ALLOWED_ORIGINS names loopback hosts alone"},
+		{"loopback in production", "http://app.localhost:*,https://docs.example.com", job, "note http://app.localhost:* allows pages"},
+		{"loopback alone in production", "http://localhost:*", job, "fail ALLOWED_ORIGINS has only loopback hosts"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -245,11 +245,11 @@ func TestTrustedProxies(t *testing.T) {
 	t.Parallel()
 	const job = "CLOUD_RUN_JOB=docent-check"
 	tests := []struct{ name, list, where, want string }{
-		{"default elsewhere", "", "", "note right if visitors connect to this process themselves"},
+		{"default elsewhere", "", "", "note right if visitors connect to this process directly"},
 		{"a proxy elsewhere", "10.0.0.0/8", "", "ok"},
 		{"Cloud Run's elsewhere", "cloud-run", "", "note cloud-run is trusted, but this is not Cloud Run"},
 		{"default on Cloud Run", "", job, "note behind a Firebase Hosting rewrite add firebase-hosting"},
-		{"behind Hosting", "cloud-run,firebase-hosting", job, "note firebase-hosting is right behind a Firebase Hosting rewrite alone"},
+		{"behind Hosting", "cloud-run,firebase-hosting", job, "note firebase-hosting is right only behind a Firebase Hosting rewrite"},
 		{"Cloud Run's own forgotten", "firebase-hosting", job, "fail Cloud Run's own front end is not trusted"},
 		{"Cloud Run's own within another", "169.254.0.0/15", job, "note behind a Firebase Hosting rewrite"},
 		{"half of Cloud Run's own", "169.254.0.0/17", job, "fail Cloud Run's own front end is not trusted"},
@@ -265,7 +265,7 @@ func TestTrustedProxies(t *testing.T) {
 	}
 }
 
-func TestTheReportIsWholeAndInOrder(t *testing.T) {
+func TestRun_Order(t *testing.T) {
 	t.Parallel()
 	for name, env := range map[string]map[string]string{"healthy": environment(t), "nothing set": {}, "interrupted": environment(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -297,10 +297,10 @@ func TestTheReportIsWholeAndInOrder(t *testing.T) {
 	}
 }
 
-func TestAKeyThatTravelsUnencryptedIsNoted(t *testing.T) {
+func TestConfiguration_HTTP(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // Nobody must be asked.
+	cancel() // No dependency is asked.
 	env := environment(t, "OPENAI_BASE_URL=http://gateway.example.com/v1")
 	expect(t, check.Run(ctx, check.Options{Environment: env}).Checks[0], "note OPENAI_BASE_URL is http")
 }

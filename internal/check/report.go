@@ -12,7 +12,7 @@ type Status string
 
 // The ways a check ends.
 const (
-	// OK: it works, though notes may say what to think of.
+	// OK: it works. There may be notes.
 	OK Status = "ok"
 	// Fail: something must be done, and the detail says what.
 	Fail Status = "fail"
@@ -20,15 +20,15 @@ const (
 	Skipped Status = "skipped"
 )
 
-// Result is what came of one check.
+// Result is the result of one check.
 type Result struct {
 	Name   string `json:"name"`
 	Status Status `json:"status"`
-	// Detail is what was found or, of a failure, what is wrong and what mends it.
+	// Detail is what was found or, of a failure, what is wrong and how to fix it.
 	Detail string `json:"detail"`
-	// Faults are what is wrong where that is more than one thing.
+	// Faults are the things that are wrong, where there are several.
 	Faults []string `json:"faults,omitempty"`
-	// Notes are what else there is to know. They are no failures.
+	// Notes are further remarks. They are not failures.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -85,8 +85,8 @@ func (r Report) Summary() string {
 	return fmt.Sprintf("docent check: %d ok, %d failed, %d skipped", r.count(OK), r.count(Fail), r.count(Skipped))
 }
 
-// WriteText writes a report for a person: a line for each check, and what else
-// there is to say of it below.
+// WriteText writes a report for a person: a line for each check, with its faults
+// and notes below.
 func (r Report) WriteText(w io.Writer) error {
 	const status = len(Skipped)
 	name := 0

@@ -5,10 +5,10 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"unicode"
 
 	"docent/internal/app"
 	"docent/internal/config"
+	"docent/internal/redact"
 	"docent/internal/secrets"
 )
 
@@ -16,8 +16,8 @@ import (
 type wanted struct {
 	variable string
 	ref      secrets.Ref
-	// shape says what is wrong with the value, if anything is, and what is
-	// unusual about it. It must not quote it.
+	// shape returns what is wrong with the value, if anything, and what is unusual.
+	// It must not quote the value.
 	shape func(secret string) (fault string, notes []string)
 
 	value  secrets.Value
@@ -26,14 +26,14 @@ type wanted struct {
 }
 
 // secretsAndOpenAI checks the secrets, and then OpenAI with them.
-func (r *run) secretsAndOpenAI(ctx context.Context) {
-	key := &wanted{variable: apiKeyCheck, ref: r.config.APIKey, shape: apiKeyShape}
-	workflow := &wanted{variable: workflowCheck, ref: r.config.WorkflowID, shape: workflowShape}
-	identity := &wanted{variable: identityCheck, ref: r.config.IdentityKey, shape: identityShape}
+func (c *checkup) secretsAndOpenAI(ctx context.Context) {
+	key := &wanted{variable: apiKeyCheck, ref: c.config.APIKey, shape: apiKeyShape}
+	workflow := &wanted{variable: workflowCheck, ref: c.config.WorkflowID, shape: workflowShape}
+	identity := &wanted{variable: identityCheck, ref: c.config.IdentityKey, shape: identityShape}
 	var wg sync.WaitGroup
 	for _, w := range []*wanted{key, workflow, identity} {
 		if !w.ref.IsZero() {
-			wg.Go(func() { r.set(w.variable, r.secret(ctx, w)) })
+			wg.Go(func() { c.set(w.variable, c.secret(ctx, w)) })
 		}
 	}
 	wg.Wait()
@@ -41,24 +41,24 @@ func (r *run) secretsAndOpenAI(ctx context.Context) {
 	defer workflow.close()
 	defer identity.close()
 	if identity.ref.IsZero() {
-		r.set(identityCheck, r.derivedIdentity(key))
+		c.set(identityCheck, c.derivedIdentity(key))
 	}
 	if !key.usable || !workflow.usable {
-		r.set(openAICheck, skipped("it takes a usable OPENAI_API_KEY and CHATKIT_WORKFLOW_ID"))
+		c.set(openAICheck, skipped("it needs a usable OPENAI_API_KEY and CHATKIT_WORKFLOW_ID"))
 		return
 	}
-	r.set(openAICheck, r.openAI(ctx, key.value, workflow.value))
+	c.set(openAICheck, c.openAI(ctx, key.value, workflow.value))
 }
 
-// secret reads one secret as the service does, but by itself: one that cannot be
-// had must not hide how the others are.
-func (r *run) secret(ctx context.Context, w *wanted) Result {
-	ref := w.ref.WithProject(r.config.Project)
+// secret reads one secret as the service does, but separately: one that cannot be
+// read must not hide the state of the others.
+func (c *checkup) secret(ctx context.Context, w *wanted) Result {
+	ref := w.ref.WithProject(c.config.Project)
 	var err error
-	w.source, err = secrets.Open(ctx, app.SecretOptions(r.config, slog.New(slog.DiscardHandler)),
+	w.source, err = secrets.Open(ctx, app.SecretOptions(c.config, slog.New(slog.DiscardHandler)),
 		secrets.Want{Variable: w.variable, Ref: ref, Into: &w.value})
 	if err != nil {
-		return fail("%s", oneLine(strings.TrimPrefix(err.Error(), w.variable+": ")))
+		return fail("%s", redact.OneLine(strings.TrimPrefix(err.Error(), w.variable+": ")))
 	}
 	detail := ref.String()
 	_, literal := ref.Literal()
@@ -72,13 +72,13 @@ func (r *run) secret(ctx context.Context, w *wanted) Result {
 	w.usable = true
 	switch {
 	case literal:
-		if r.config.OnCloudRun && w.variable != workflowCheck {
-			notes = append(notes, "whoever may look at the service's configuration can read it there: keep it in Secret Manager and refer to it as sm://NAME")
+		if c.config.OnCloudRun && w.variable != workflowCheck {
+			notes = append(notes, "anyone who may view the service's configuration can read it there: store it in Secret Manager and refer to it as sm://NAME")
 		}
 	case ref.Pinned():
 		detail += ", pinned"
 	default:
-		detail += ", looked up again every " + r.config.SecretsTTL.String()
+		detail += ", looked up again every " + c.config.SecretsTTL.String()
 	}
 	return verdict(detail, nil, notes)
 }
@@ -93,9 +93,9 @@ func apiKeyShape(secret string) (fault string, notes []string) {
 	fault = headerFault(secret)
 	switch {
 	case strings.HasPrefix(secret, "wf_"):
-		return "it is a workflow's ID: look whether OPENAI_API_KEY and CHATKIT_WORKFLOW_ID are swapped", nil
+		return "it is a workflow ID: check that OPENAI_API_KEY and CHATKIT_WORKFLOW_ID are not swapped", nil
 	case !strings.HasPrefix(secret, "sk-"):
-		notes = append(notes, "OpenAI's keys begin with sk-, this one does not: right for a gateway of your own alone")
+		notes = append(notes, "OpenAI's keys begin with sk-, this one does not: that is right only for a gateway of your own")
 	}
 	return fault, notes
 }
@@ -104,7 +104,7 @@ func workflowShape(secret string) (fault string, notes []string) {
 	fault = headerFault(secret)
 	switch {
 	case strings.HasPrefix(secret, "sk-"):
-		return "it is an API key: look whether OPENAI_API_KEY and CHATKIT_WORKFLOW_ID are swapped", nil
+		return "it is an API key: check that OPENAI_API_KEY and CHATKIT_WORKFLOW_ID are not swapped", nil
 	case !strings.HasPrefix(secret, "wf_"):
 		notes = append(notes, "workflow IDs begin with wf_, this one does not")
 	}
@@ -118,19 +118,19 @@ func identityShape(secret string) (fault string, notes []string) {
 	return "", nil
 }
 
-// headerFault says what in a value keeps it out of a request's header, or is
-// most likely a slip of whoever stored it.
+// headerFault returns what in a value an HTTP header cannot carry, or was most
+// likely stored by mistake.
 func headerFault(secret string) string {
 	found, _ := secrets.HeaderFault(secret)
 	if found == "" {
 		return ""
 	}
-	return "there is " + found + " in it: store it again without that"
+	return "it contains " + found + ": store it again without it"
 }
 
-// derivedIdentity is for a configuration without an identity key, which is
-// valid where the API key stays the same or nothing is shared.
-func (r *run) derivedIdentity(key *wanted) Result {
+// derivedIdentity checks a configuration without an identity key, which is valid
+// where the API key stays the same or instances share nothing.
+func (c *checkup) derivedIdentity(key *wanted) Result {
 	if key.source == nil {
 		return skipped("it is derived from OPENAI_API_KEY, which could not be read")
 	}
@@ -138,11 +138,6 @@ func (r *run) derivedIdentity(key *wanted) Result {
 		return fail("%v", err)
 	}
 	result := ok("not set: derived from OPENAI_API_KEY")
-	result.note("another API key makes every visitor a new one, without their conversations: for production store %d random bytes or more of its own", config.MinIdentityKey)
+	result.note("with another API key all visitors lose their conversations: for production, store %d or more random bytes as IDENTITY_KEY", config.MinIdentityKey)
 	return result
-}
-
-// oneLine makes a text of somebody else's fit for a line of the report.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }

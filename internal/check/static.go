@@ -15,7 +15,7 @@ import (
 	"docent/internal/config"
 )
 
-// configuration says what is wrong with the environment, all of it.
+// configuration returns everything that is wrong with the environment.
 func configuration(c config.Config, err error) Result {
 	var faults config.Faults
 	if errors.As(err, &faults) {
@@ -40,15 +40,15 @@ func configuration(c config.Config, err error) Result {
 }
 
 // previews is where hosting platforms put a site's name in the address of a
-// preview: the fixed piece of an entry must stand there, or it matches no
-// preview of that site.
+// preview. The fixed piece of an entry must be there, or it matches no preview of
+// that site.
 var previews = map[string]string{
 	"web.app":     "SITE--*",
 	"netlify.app": "*--SITE",
 	"pages.dev":   "*.SITE",
 }
 
-// origins looks for entries that are valid and yet cannot be what was meant.
+// origins finds entries that are valid but cannot be what the operator meant.
 func origins(c config.Config) Result {
 	list := c.AllowedOrigins.String()
 	var faults, notes []string
@@ -58,7 +58,7 @@ func origins(c config.Config) Result {
 		host := hostOf(rest)
 		if isLoopback(host) {
 			if c.OnCloudRun {
-				notes = append(notes, entry+" lets pages in that visitors serve on their own machines: right for development, not needed here")
+				notes = append(notes, entry+" allows pages that visitors serve on their own machines: useful in development, not needed here")
 			}
 			continue
 		}
@@ -68,22 +68,22 @@ func origins(c config.Config) Result {
 		public := notIP != nil && (icann || strings.Contains(suffix, ".")) || notIP == nil && !addr.IsPrivate() && !addr.IsLinkLocalUnicast()
 		switch {
 		case !public && notIP != nil:
-			notes = append(notes, fmt.Sprintf("%s: no public name ends in %q, so this page can be visited in a private network alone", entry, suffix))
+			notes = append(notes, fmt.Sprintf("%s: no public name ends in %q, so only visitors in a private network can reach this page", entry, suffix))
 		case public && scheme == "http":
-			faults = append(faults, entry+": anybody between a visitor and that page can change it and use the assistant through it: "+
-				"serve it by https and write https://"+rest)
+			faults = append(faults, entry+": anyone between a visitor and that page can change it and use the assistant through it: "+
+				"serve it over https and write https://"+rest)
 		}
 		if fault := unreachable(host, suffix); fault != "" {
 			faults = append(faults, entry+": "+fault)
 		}
 	}
 	if onlyLoopback && c.OnCloudRun {
-		faults = append(faults, "ALLOWED_ORIGINS names loopback hosts alone, so no visitor can use the assistant: add the origin of your docs site")
+		faults = append(faults, "ALLOWED_ORIGINS has only loopback hosts, so no visitor can use the assistant: add the origin of your docs site")
 	}
 	return verdict(strings.ReplaceAll(list, ",", ", "), faults, notes)
 }
 
-// unreachable says why a pattern of previews matches none, if it does not.
+// unreachable returns why a pattern for previews matches none, if so.
 func unreachable(host, suffix string) string {
 	form, known := previews[suffix]
 	label, _, below := strings.Cut(strings.TrimSuffix(host, "."+suffix), ".")
@@ -105,7 +105,7 @@ func hostOf(rest string) string {
 	return rest
 }
 
-// isLoopback reports whether a host is this machine, or each visitor's own.
+// isLoopback reports whether a host is the machine of the one who asks for it.
 func isLoopback(host string) bool {
 	host = strings.Trim(host, "[]")
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
@@ -117,8 +117,8 @@ const (
 	minIPv6Bits = 16
 )
 
-// trustedProxies looks for what makes all visitors one address, or lets them
-// choose theirs.
+// trustedProxies finds settings that give all visitors one address, or let a
+// visitor choose one.
 func trustedProxies(c config.Config) Result {
 	cloudRun := trusts(c.TrustedProxies, address.CloudRun())
 	hosting := trusts(c.TrustedProxies, address.FirebaseHosting())
@@ -128,17 +128,17 @@ func trustedProxies(c config.Config) Result {
 	}
 	for _, p := range c.TrustedProxies {
 		if p.Addr().Is4() && p.Bits() < minIPv4Bits || p.Addr().Is6() && p.Bits() < minIPv6Bits {
-			faults = append(faults, p.String()+" trusts a large part of the internet, where anybody can forge an address: name the networks of your proxies in TRUSTED_PROXIES")
+			faults = append(faults, p.String()+" trusts a large part of the internet, where anyone can forge an address: list only the networks of your proxies in TRUSTED_PROXIES")
 		}
 	}
 	switch {
 	case hosting:
-		notes = append(notes, "firebase-hosting is right behind a Firebase Hosting rewrite alone: it believes Google's network, from where some services fetch for their users, "+
+		notes = append(notes, "firebase-hosting is right only behind a Firebase Hosting rewrite: it trusts Google's network, from which some services fetch for their users, "+
 			"who could then forge an address (RATE_LIMIT_INSTANCE_PER_MINUTE bounds what that can cost)")
 	case c.OnCloudRun:
-		notes = append(notes, "behind a Firebase Hosting rewrite add firebase-hosting, behind a load balancer its address: else all who come through share its limit")
+		notes = append(notes, "behind a Firebase Hosting rewrite add firebase-hosting, behind a load balancer its address: otherwise all visitors who come through it share one limit")
 	case len(c.TrustedProxies) == 0:
-		notes = append(notes, "right if visitors connect to this process themselves; behind a proxy they all share one limit, until TRUSTED_PROXIES names its network")
+		notes = append(notes, "right if visitors connect to this process directly; behind a proxy they all share one limit until TRUSTED_PROXIES has its network")
 	}
 	if cloudRun && !c.OnCloudRun {
 		notes = append(notes, "cloud-run is trusted, but this is not Cloud Run")
