@@ -271,7 +271,7 @@ func TestPostOnce(t *testing.T) {
 
 func TestPost_Budget(t *testing.T) {
 	t.Parallel()
-	const budget = time.Second
+	const budget = 1200 * time.Millisecond // A retry must leave a quarter of it.
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	tests := []struct {
 		name    string
@@ -550,6 +550,24 @@ func TestError_TokenInBaseURL(t *testing.T) {
 			u.wantCalls(t, tt.path+"/things "+key)
 		})
 	}
+}
+
+// TestError_GatewayKey has a gateway quote a key that does not look like one, and
+// the key that replaces it.
+func TestError_GatewayKey(t *testing.T) {
+	t.Parallel()
+	const first, second = "a.gateway's/credential", "another+credential"
+	u := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		quoted := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		says(401, "", "", "no "+quoted+" here")(w, r)
+	})
+	for _, renew := range []func(string) (string, bool){nil, func(string) (string, bool) { return second, true }} {
+		_, err := u.post(t, "/v1", secret{first, renew})
+		if got := failureOf(t, err).Message; got != "no [redacted] here" {
+			t.Errorf("message %q, want no key in it", got)
+		}
+	}
+	u.wantCalls(t, "/v1/things "+first, "/v1/things "+first, "/v1/things "+second)
 }
 
 // TestError_TokenInCause has net/http's own errors quote the token and the key.

@@ -19,7 +19,7 @@ const (
 	ellipsis = "…"          // In place of a name, and of what is cut off.
 )
 
-// credentials are what no text shows, whoever it comes from.
+// credentials are hidden in every text.
 var credentials = []Rule{
 	// OpenAI's keys and client secrets. Its 401 quotes parts of the key.
 	{regexp.MustCompile(`\b(sk|ek|sess)[-_][\w*.-]+`), mark},
