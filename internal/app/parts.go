@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"cloud.google.com/go/compute/metadata"
-
 	"docent/internal/config"
 	"docent/internal/firestore"
 	"docent/internal/hosted"
@@ -59,7 +57,7 @@ func openParts(ctx context.Context, c config.Config, log *slog.Logger) (*parts, 
 
 func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
 	var identityKey secrets.Value
-	p.secrets, err = secrets.Open(ctx, SecretOptions(c, log),
+	p.secrets, err = OpenSecrets(ctx, c, log,
 		secrets.Want{Variable: "OPENAI_API_KEY", Ref: c.APIKey.WithProject(c.Project), Into: &p.apiKey},
 		secrets.Want{Variable: "CHATKIT_WORKFLOW_ID", Ref: c.WorkflowID.WithProject(c.Project), Into: &p.workflowID},
 		secrets.Want{Variable: "IDENTITY_KEY", Ref: c.IdentityKey.WithProject(c.Project), Into: &identityKey},
@@ -69,15 +67,6 @@ func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logg
 	}
 	p.keys, err = DeriveKeys(identityKey.Get(), p.apiKey.Get())
 	return err
-}
-
-// SecretOptions say how secrets are read.
-func SecretOptions(c config.Config, log *slog.Logger) secrets.Options {
-	o := secrets.Options{TTL: c.SecretsTTL, EmulatorHost: c.SecretManagerEmulator, Log: log}
-	if c.OnCloudRun {
-		o.ServiceAccount = func(ctx context.Context) (string, error) { return metadata.EmailWithContext(ctx, "default") }
-	}
-	return o
 }
 
 func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {

@@ -55,7 +55,7 @@ func (c *checkup) secretsAndOpenAI(ctx context.Context) {
 func (c *checkup) secret(ctx context.Context, w *wanted) Result {
 	ref := w.ref.WithProject(c.config.Project)
 	var err error
-	w.source, err = secrets.Open(ctx, app.SecretOptions(c.config, slog.New(slog.DiscardHandler)),
+	w.source, err = app.OpenSecrets(ctx, c.config, slog.New(slog.DiscardHandler),
 		secrets.Want{Variable: w.variable, Ref: ref, Into: &w.value})
 	if err != nil {
 		return fail("%s", redact.OneLine(strings.TrimPrefix(err.Error(), w.variable+": ")))
