@@ -6,10 +6,10 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// HeaderFault returns what a secret has in it that does not belong in an HTTP
-// header, such as "a line break", or nothing. It reports never where net/http
-// refuses to send such a header; the rest may be meant, by a gateway. The text
-// quotes nothing of the secret.
+// HeaderFault returns what in a secret does not belong in an HTTP header, such as
+// "a line break", or nothing. It reports never if net/http refuses to send such a
+// header; anything else may be on purpose, for a gateway. The text quotes nothing
+// of the secret.
 func HeaderFault(secret string) (found string, never bool) {
 	notPrintable := func(r rune) bool { return r < '!' || r > '~' }
 	switch {

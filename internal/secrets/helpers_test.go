@@ -1,34 +1,146 @@
 package secrets_test
 
 import (
-	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"docent/internal/secrets"
-	"docent/internal/standin"
 )
-
-// patience is what a test gives to what should take milliseconds.
-const patience = 20 * time.Second
 
 // payload is a secret that must not show anywhere.
 const payload = "sk-proj-Zm9vYmFy"
 
-func newSecretManager(t *testing.T) *standin.SecretManager {
-	t.Helper()
-	m, err := standin.NewSecretManager()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Close)
-	return m
+// store is a [secrets.Store] in memory.
+type store struct {
+	mu       sync.Mutex
+	versions map[string][]string // By PROJECT/NAME.
+	failure  error
+	delay    time.Duration
+	gate     chan struct{} // If there is one, calls wait until it is closed.
+	connects int
+	calls    int
+	closes   int
 }
+
+var errNotFound = errors.New("not found")
+
+// newStore returns a store with the versions of docs-site/key.
+func newStore(versions ...string) *store {
+	return &store{versions: map[string][]string{"docs-site/key": versions}}
+}
+
+// Add stores a version of a secret. The first is number 1.
+func (s *store) Add(secret, payload string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.versions[secret] = append(s.versions[secret], payload)
+}
+
+// Fail makes all lookups fail, until it is called with nil.
+func (s *store) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = err
+}
+
+// Hold makes all lookups from now on hang until release is called or their
+// contexts end. What they read is decided after that. A later Hold has a gate of
+// its own.
+func (s *store) Hold() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gate := make(chan struct{})
+	s.gate = gate
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.gate == gate {
+			s.gate = nil
+		}
+		close(gate)
+	}
+}
+
+// Connect is [secrets.Options.Connect].
+func (s *store) Connect(context.Context) (secrets.Store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connects++
+	return s, nil
+}
+
+// Fetch implements [secrets.Store].
+func (s *store) Fetch(ctx context.Context, r secrets.Ref) (string, error) {
+	s.mu.Lock()
+	s.calls++
+	gate, delay := s.gate, s.delay
+	s.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return "", fmt.Errorf("hangs: %w", ctx.Err())
+		}
+	}
+	time.Sleep(delay)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		return "", s.failure
+	}
+	versions := s.versions[r.Project()+"/"+r.Name()]
+	number := len(versions)
+	if r.Version() != "" {
+		number, _ = strconv.Atoi(r.Version())
+	}
+	if number < 1 || number > len(versions) {
+		return "", errNotFound
+	}
+	return versions[number-1], nil
+}
+
+// Close implements [secrets.Store].
+func (s *store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closes++
+	return nil
+}
+
+func (s *store) wantCalls(t *testing.T, want int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls != want {
+		t.Errorf("the store was asked %d times, want %d", s.calls, want)
+	}
+}
+
+// wantConnections fails the test unless the store was opened so often, and each
+// time closed again.
+func (s *store) wantConnections(t *testing.T, want int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.connects != want || s.closes != want {
+		t.Errorf("the store was opened %d times and closed %d times, want %d", s.connects, s.closes, want)
+	}
+}
+
+// replace is [secrets.Options.Replace].
+func replace(r secrets.Ref) string { return "replace " + r.String() }
+
+// utcNow is a clock in the same time zone everywhere. In a synctest bubble it
+// starts at 2000-01-01 00:00:00.
+func utcNow() time.Time { return time.Now().UTC() }
 
 func ref(t *testing.T, s string) secrets.Ref {
 	t.Helper()
@@ -39,35 +151,35 @@ func ref(t *testing.T, s string) secrets.Ref {
 	return r
 }
 
+// options returns options for a store, without a log.
+func options(s *store) secrets.Options {
+	return secrets.Options{Connect: s.Connect, Replace: replace, Now: utcNow, Log: slog.New(slog.DiscardHandler)}
+}
+
 // open opens one reference.
 func open(t *testing.T, o secrets.Options, s string) (secrets.Value, *secrets.Source) {
 	t.Helper()
+	return openRef(t, o, ref(t, s))
+}
+
+func openRef(t *testing.T, o secrets.Options, r secrets.Ref) (secrets.Value, *secrets.Source) {
+	t.Helper()
 	var v secrets.Value
-	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	source, err := secrets.Open(t.Context(), o, secrets.Want{Variable: "KEY", Ref: ref(t, s), Into: &v})
+	source, err := secrets.Open(t.Context(), o, secrets.Want{Variable: "KEY", Ref: r, Into: &v})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { source.Close() })
 	return v, source
 }
 
-// awaitCalls fails the test if the stand-in is not asked for docs-site/key so
-// often.
-func awaitCalls(t *testing.T, m *standin.SecretManager, n int) {
+// fault returns the text of an error that a test expects.
+func fault(t *testing.T, source *secrets.Source, err error) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := m.AwaitCalls(ctx, "docs-site/key", n); err != nil {
-		t.Fatal(err)
+	if err == nil {
+		source.Close()
+		t.Fatal("opened")
 	}
-}
-
-func wantCalls(t *testing.T, m *standin.SecretManager, want int) {
-	t.Helper()
-	if got := m.Calls("docs-site/key"); got != want {
-		t.Errorf("the secret was looked up %d times, want %d", got, want)
-	}
+	return err.Error()
 }
 
 func wantSecret(t *testing.T, v secrets.Value, want string) {
@@ -77,89 +189,38 @@ func wantSecret(t *testing.T, v secrets.Value, want string) {
 	}
 }
 
-// receive returns what comes, or fails the test.
-func receive[T any](t *testing.T, from <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-from:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
-		panic("unreachable")
-	}
+// records is a log.
+type records struct {
+	mu    sync.Mutex
+	lines []string
 }
 
-// clock is a clock that stands still until it is moved.
-type clock struct {
-	// reads gets a token for each time the clock is read, if it is not nil.
-	reads chan struct{}
-	// meet, if it is not nil, has the first readers wait for each other.
-	meet func()
-
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	now, reads, meet := c.now, c.reads, c.meet
-	c.mu.Unlock()
-	if reads != nil {
-		reads <- struct{}{}
-	}
-	if meet != nil {
-		meet()
-	}
-	return now
-}
-
-// watch has the clock's reads counted from now on. A Renew that has to wait reads
-// it once, just before, while no lookup can end.
-func (c *clock) watch() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reads = make(chan struct{}, 1000)
-}
-
-// gather has the next n readers get the time together.
-func (c *clock) gather(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var readers atomic.Int64
-	all := make(chan struct{})
-	c.meet = func() {
-		if readers.Add(1) == int64(n) {
-			close(all)
-		}
-		<-all
-	}
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
-// lines receives a log, record by record.
-type lines chan string
-
-func (l lines) Write(record []byte) (int, error) {
-	l <- strings.TrimSpace(string(record))
+// Write implements [io.Writer]. It is called once for each record.
+func (r *records) Write(record []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, strings.TrimSpace(string(record)))
 	return len(record), nil
 }
 
-// newLog returns a log whose records come without their time.
-func newLog() (*slog.Logger, lines) {
-	l := make(lines, 100)
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{
+// take returns what was logged since it was last called.
+func (r *records) take() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lines := r.lines
+	r.lines = nil
+	return lines
+}
+
+// newLog returns a log whose records have no time.
+func newLog() (*slog.Logger, *records) {
+	r := &records{}
+	return slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}
 			}
 			return a
 		},
-	})), l
+	})), r
 }

@@ -1,10 +1,11 @@
 // Package secrets has one type for a value that may be literal or rotating.
 //
-// A [Ref] is what the configuration says, without any lookup. [Open] makes
-// [Value]s of them: it fetches what is in Secret Manager and fails if anything
-// cannot be had. From then on a Value always has a secret at once. Those that
-// follow the latest version are looked up again beside their use, or on demand
-// after they were rejected; when a lookup fails the last good secret stays.
+// A [Ref] is what the configuration says; parsing it looks nothing up. [Open]
+// turns Refs into [Value]s: it fetches every referenced secret from a [Store] and
+// fails if one of them cannot be read or used. From then on a Value always
+// returns a secret at once. One that follows the latest version is looked up
+// again in the background once it is old, or on demand after it was rejected. A
+// failed lookup keeps the last good secret.
 package secrets
 
 import (
@@ -12,21 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
-
-	secretmanager "cloud.google.com/go/secretmanager/apiv1"
-	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
-	"github.com/googleapis/gax-go/v2"
-	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
 )
 
 // Bounds of the pause after a failed refresh, which is a tenth of the TTL.
@@ -35,25 +25,31 @@ const (
 	maxPause = 30 * time.Second
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// Store is where referenced secrets are kept. Its methods are called concurrently.
+type Store interface {
+	// Fetch returns the payload of the version that a reference names, as it is
+	// stored. It MUST return soon after ctx ends. Its error says what went wrong
+	// and how to fix it. It MUST NOT contain the payload.
+	Fetch(ctx context.Context, r Ref) (payload string, err error)
+	// Close is called once, after the last Fetch has returned.
+	Close() error
+}
 
 // Options configure [Open]. What is zero takes its default.
 type Options struct {
+	// Connect opens the store. It is called at most once, and only if there is a
+	// reference to look up; it may be nil if there is none.
+	Connect func(context.Context) (Store, error)
+	// Replace returns how an operator replaces a stored version that cannot be
+	// used, as the end of an error message. Default: the message ends without.
+	Replace func(Ref) string
 	// TTL is the age after which a latest secret is looked up again when it is
 	// next used. Default 5m.
 	TTL time.Duration
-	// OpenTimeout bounds Open, but for what ServiceAccount takes after a failure.
-	// Default 10s.
+	// OpenTimeout is the deadline of all lookups of Open together. Default 10s.
 	OpenTimeout time.Duration
-	// LookupTimeout bounds each later lookup. Default 3s.
+	// LookupTimeout is the deadline of each later lookup. Default 3s.
 	LookupTimeout time.Duration
-	// EmulatorHost is the host and port of a stand-in for Secret Manager that
-	// speaks plain gRPC and wants no credentials.
-	EmulatorHost string
-	// ServiceAccount returns the email address of the account this runs as, for
-	// error messages. It is asked only where a permission is missing and gets one
-	// second. Leave it out where no metadata server can be asked.
-	ServiceAccount func(context.Context) (email string, err error)
 	// Log gets a warning for each failed refresh and a line for each change.
 	// Default [slog.Default].
 	Log *slog.Logger
@@ -74,9 +70,9 @@ type Want struct {
 // Source is where opened values come from.
 type Source struct {
 	options Options
-	client  *secretmanager.Client // Nil if all values are literals.
+	store   Store // Nil if all values are literals.
 
-	// ctx ends when the source is closed, and lookups with it.
+	// ctx ends when the source is closed, and ends its lookups.
 	ctx    context.Context //nolint:containedctx // It belongs to the background, not to a request.
 	cancel context.CancelFunc
 	// mu guards the start and the end of lookups, not the reading of secrets. No
@@ -85,12 +81,13 @@ type Source struct {
 	lookups sync.WaitGroup
 }
 
-// Open fetches all secrets at once, each version only once however many refer to
-// it. The values stay useful, though they no longer change, after the source is
-// closed. If all of them are literals nothing is fetched, and no client made.
+// Open fetches all secrets in parallel, and each version only once however many
+// variables refer to it. Closing the source leaves the values as they are; they
+// stay usable and no longer change. If all of them are literals, Open does not
+// connect to the store.
 //
-// The error says of every secret that failed which variable names it, why, and
-// what would mend it. It never holds a secret. No value is set then.
+// The error says of every secret that failed which variable names it, why it
+// failed and how to fix that. It never contains a secret. No value is set then.
 func Open(ctx context.Context, o Options, wants ...Want) (*Source, error) {
 	o.TTL = cmp.Or(o.TTL, 5*time.Minute)
 	o.OpenTimeout = cmp.Or(o.OpenTimeout, 10*time.Second)
@@ -106,12 +103,12 @@ func Open(ctx context.Context, o Options, wants ...Want) (*Source, error) {
 	var entries []*entry
 	shared := map[Ref]*entry{}
 	for i, w := range wants {
-		literal, isLiteral := w.Ref.Literal()
+		secret, isLiteral := w.Ref.Literal()
 		switch {
 		case w.Ref.IsZero():
 			continue
 		case isLiteral:
-			values[i] = Literal(literal)
+			values[i] = literal(secret)
 			continue
 		}
 		version := w.Ref
@@ -136,23 +133,22 @@ func Open(ctx context.Context, o Options, wants ...Want) (*Source, error) {
 	return s, nil
 }
 
-// open fetches all entries concurrently.
+// open fetches all entries in parallel.
 func (s *Source) open(ctx context.Context, entries []*entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.options.OpenTimeout)
 	defer cancel()
-	client, err := s.dial(ctx)
+	store, err := s.options.Connect(ctx)
 	if err != nil {
 		var variables []string
 		for _, e := range entries {
 			variables = append(variables, e.variables...)
 		}
-		return fmt.Errorf("%s: Secret Manager cannot be asked: %w; on a machine of your own, log in with `%s`",
-			strings.Join(variables, ", "), err, loginCommand)
+		return fmt.Errorf("%s: %w", strings.Join(variables, ", "), err)
 	}
-	s.client = client
+	s.store = store
 
 	faults := make([]error, len(entries))
 	var fetches sync.WaitGroup
@@ -174,91 +170,49 @@ func (s *Source) open(ctx context.Context, entries []*entry) error {
 	return errors.Join(faults...)
 }
 
-// dial makes the client. It does not wait for the connection.
-func (s *Source) dial(ctx context.Context) (*secretmanager.Client, error) {
-	// Nobody reads its traces, and making them delays the start.
-	options := []option.ClientOption{
-		option.WithTelemetryDisabled(),
-		// Its connection is silent for minutes at a time; one that has died
-		// meanwhile is found within a lookup.
-		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 2 * time.Second})),
-	}
-	if s.options.EmulatorHost != "" {
-		options = append(options,
-			option.WithEndpoint(s.options.EmulatorHost),
-			option.WithoutAuthentication(),
-			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
-	}
-	return secretmanager.NewClient(ctx, options...) //nolint:wrapcheck // Its caller says what was being done.
-}
-
-// fetch looks a secret up and checks it. Its errors say what would mend them.
+// fetch looks a secret up and checks that it can be used.
 func (s *Source) fetch(ctx context.Context, r Ref) (string, error) {
 	if r.NeedsProject() {
-		return "", noProject()
+		return "", errNoProject
 	}
-	attempts := &retryer{backoff: gax.Backoff{Initial: 200 * time.Millisecond, Max: 2 * time.Second, Multiplier: 2}}
-	response, err := s.client.AccessSecretVersion(ctx,
-		&secretmanagerpb.AccessSecretVersionRequest{Name: r.resource()},
-		gax.WithRetry(func() gax.Retryer { return attempts }))
+	payload, err := s.store.Fetch(ctx, r)
 	if err != nil {
-		// The server may notice the deadline before we do.
-		if attempts.last != nil && (ctx.Err() != nil || status.Code(err) == codes.DeadlineExceeded) {
-			err = attempts.last
-		}
-		return "", s.explain(r, err)
+		return "", err //nolint:wrapcheck // Its callers name the secret.
 	}
-	payload := response.GetPayload()
-	secret, ok := clean(payload.GetData())
-	switch {
-	case !ok:
-		return "", empty(r)
-	// Secret Manager always sends a checksum; a stand-in may not.
-	case payload.DataCrc32C != nil && payload.GetDataCrc32C() != int64(crc32.Checksum(payload.GetData(), castagnoli)):
-		return "", damaged(r)
+	secret, ok := clean(payload)
+	if !ok {
+		return "", s.unusable(r, "it is empty")
 	}
 	if found, never := HeaderFault(secret); never && r.header {
-		return "", unsendable(r, found)
+		return "", s.unusable(r, "there is "+found+" in it, which no HTTP header can carry")
 	}
 	return secret, nil
 }
 
-// retryer tries again what may pass, as the client would, but sooner: the
-// client's first pause of up to 2 s is most of a lookup's time. And it keeps the
-// cause, which is lost when the deadline ends a pause or the next attempt.
-type retryer struct {
-	backoff gax.Backoff
-	last    error
-}
-
-func (r *retryer) Retry(err error) (pause time.Duration, again bool) {
-	switch status.Code(err) {
-	case codes.Unavailable, codes.ResourceExhausted:
-		r.last = err
-		return r.backoff.Pause(), true
+// unusable is the error for a secret that is stored but cannot be used.
+func (s *Source) unusable(r Ref, problem string) error {
+	if s.options.Replace != nil {
+		problem += ": " + s.options.Replace(r)
 	}
-	return 0, false
+	return errors.New(problem)
 }
 
-// pause is how long a failed refresh is not tried again: a Secret Manager that
-// is down is not asked at every request.
+// pause is how long Docent waits after a failed refresh before it tries again. A
+// Secret Manager that is down must not be asked at every request.
 func (s *Source) pause() time.Duration {
 	return min(max(s.options.TTL/10, minPause), maxPause)
 }
 
 func (s *Source) now() time.Time { return s.options.Now() }
 
-// Close ends the lookups under way and closes the connection.
+// Close ends the lookups under way and closes the store.
 func (s *Source) Close() error {
 	s.mu.Lock()
 	s.cancel()
 	s.mu.Unlock()
 	s.lookups.Wait()
-	if s.client == nil {
+	if s.store == nil {
 		return nil
 	}
-	if err := s.client.Close(); err != nil {
-		return fmt.Errorf("closing Secret Manager's client: %w", err)
-	}
-	return nil
+	return s.store.Close() //nolint:wrapcheck // It says what was being closed.
 }

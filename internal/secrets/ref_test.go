@@ -20,10 +20,11 @@ import (
 	"docent/internal/secrets"
 )
 
-// shape is everything that a reference tells about itself.
+// shape is everything that a reference says about itself.
 type shape struct {
 	String               string
 	Literal              string
+	Parts                [3]string // Project, name, version.
 	Zero, Pinned         bool
 	NeedsProject, Secret bool
 }
@@ -31,7 +32,7 @@ type shape struct {
 func shapeOf(r secrets.Ref) shape {
 	literal, secret := r.Literal()
 	return shape{
-		String: r.String(), Literal: literal, Secret: secret,
+		String: r.String(), Literal: literal, Secret: secret, Parts: [3]string{r.Project(), r.Name(), r.Version()},
 		Zero: r.IsZero(), Pinned: r.Pinned(), NeedsProject: r.NeedsProject(),
 	}
 }
@@ -48,17 +49,17 @@ func TestRef(t *testing.T) {
 		{"literal with newlines", payload + "\r\n\n", shape{String: "[redacted]", Literal: payload, Secret: true, Pinned: true}},
 		{"literal with other space", " a b ", shape{String: "[redacted]", Literal: " a b ", Secret: true, Pinned: true}},
 		{"literal with a scheme inside", "a sm://b", shape{String: "[redacted]", Literal: "a sm://b", Secret: true, Pinned: true}},
-		{"name", "sm://key", shape{String: "sm://key", NeedsProject: true}},
-		{"name with all that may be in one", "sm://A-z_09", shape{String: "sm://A-z_09", NeedsProject: true}},
-		{"longest name", longest, shape{String: longest, NeedsProject: true}},
-		{"name and version", "sm://key#7", shape{String: "sm://key#7", NeedsProject: true, Pinned: true}},
-		{"name and latest", "sm://key#latest", shape{String: "sm://key", NeedsProject: true}},
-		{"project", "sm://docs-site/key", shape{String: "sm://docs-site/key"}},
-		{"project and version", "sm://docs-site/key#12", shape{String: "sm://docs-site/key#12", Pinned: true}},
-		{"project and latest", "sm://docs-site/key#latest", shape{String: "sm://docs-site/key"}},
-		{"project's number", "sm://123456789/key", shape{String: "sm://123456789/key"}},
-		{"project of a domain", "sm://example.com:docs-site/key", shape{String: "sm://example.com:docs-site/key"}},
-		{"space around", " sm://key#7\n", shape{String: "sm://key#7", NeedsProject: true, Pinned: true}},
+		{"name", "sm://key", shape{String: "sm://key", NeedsProject: true, Parts: [3]string{"", "key", ""}}},
+		{"name with all that may be in one", "sm://A-z_09", shape{String: "sm://A-z_09", NeedsProject: true, Parts: [3]string{"", "A-z_09", ""}}},
+		{"longest name", longest, shape{String: longest, NeedsProject: true, Parts: [3]string{"", longest[len("sm://"):], ""}}},
+		{"name and version", "sm://key#7", shape{String: "sm://key#7", NeedsProject: true, Pinned: true, Parts: [3]string{"", "key", "7"}}},
+		{"name and latest", "sm://key#latest", shape{String: "sm://key", NeedsProject: true, Parts: [3]string{"", "key", ""}}},
+		{"project", "sm://docs-site/key", shape{String: "sm://docs-site/key", Parts: [3]string{"docs-site", "key", ""}}},
+		{"project and version", "sm://docs-site/key#12", shape{String: "sm://docs-site/key#12", Pinned: true, Parts: [3]string{"docs-site", "key", "12"}}},
+		{"project and latest", "sm://docs-site/key#latest", shape{String: "sm://docs-site/key", Parts: [3]string{"docs-site", "key", ""}}},
+		{"project's number", "sm://123456789/key", shape{String: "sm://123456789/key", Parts: [3]string{"123456789", "key", ""}}},
+		{"project of a domain", "sm://example.com:docs-site/key", shape{String: "sm://example.com:docs-site/key", Parts: [3]string{"example.com:docs-site", "key", ""}}},
+		{"space around", " sm://key#7\n", shape{String: "sm://key#7", NeedsProject: true, Pinned: true, Parts: [3]string{"", "key", "7"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +70,7 @@ func TestRef(t *testing.T) {
 	}
 }
 
-// What a bad reference is answered with.
+// The errors for bad references.
 const (
 	saysBlank   = "must not be blank"
 	saysScheme  = "must be written sm://NAME or sm://PROJECT/NAME if it is meant as a secret reference"
@@ -105,7 +106,7 @@ var badRefs = []struct{ name, in, want string }{
 	{"a literal with a scheme", "sm://" + payload + "+/=", saysProject},
 }
 
-func TestRefFaults(t *testing.T) {
+func TestRef_Faults(t *testing.T) {
 	t.Parallel()
 	for _, tt := range badRefs {
 		t.Run(tt.name, func(t *testing.T) {
@@ -125,7 +126,7 @@ func TestRefFaults(t *testing.T) {
 	}
 }
 
-func TestRefWithProject(t *testing.T) {
+func TestRef_WithProject(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, in, want string }{
 		{"short", "sm://key", "sm://docs-site/key"},
@@ -147,7 +148,7 @@ func TestRefWithProject(t *testing.T) {
 	}
 }
 
-func TestRefEqual(t *testing.T) {
+func TestRef_Equal(t *testing.T) {
 	t.Parallel()
 	different := []string{"", "a", "b", "sm://a", "sm://b", "sm://a#1", "sm://docs-site/a"}
 	for i, a := range different {
@@ -159,8 +160,9 @@ func TestRefEqual(t *testing.T) {
 	}
 }
 
-// TestRefForHeader has a reference be the same in all but what Open takes for it.
-func TestRefForHeader(t *testing.T) {
+// TestRef_ForHeader has a reference for a header differ in nothing but what Open
+// accepts.
+func TestRef_ForHeader(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{"", payload, "sm://key", "sm://docs-site/key#7"} {
 		plain := ref(t, in)
@@ -174,7 +176,7 @@ func TestRefForHeader(t *testing.T) {
 	}
 }
 
-// TestHeaderFault compares with what net/http sends.
+// TestHeaderFault compares each answer with what net/http sends.
 func TestHeaderFault(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -221,9 +223,9 @@ func TestHeaderFault(t *testing.T) {
 // errDialled says that net/http has accepted a request.
 var errDialled = errors.New("dialled")
 
-// TestRefFromEnvironment has the library fill references that Docent's
-// configuration is read with.
-func TestRefFromEnvironment(t *testing.T) {
+// TestRef_FromEnvironment parses references by the library that reads the
+// configuration.
+func TestRef_FromEnvironment(t *testing.T) {
 	t.Parallel()
 	var c struct {
 		Key, Empty, Absent secrets.Ref
@@ -257,9 +259,8 @@ type unexported struct {
 func TestRedaction(t *testing.T) {
 	t.Parallel()
 	r, v := ref(t, payload), secrets.Literal(payload)
-	m := newSecretManager(t)
-	m.Add("docs-site/key", payload)
-	fetched, _ := open(t, secrets.Options{EmulatorHost: m.Address()}, "sm://docs-site/key")
+	fetched, source := open(t, options(newStore(payload)), "sm://docs-site/key")
+	t.Cleanup(func() { source.Close() })
 	holders := map[string]any{
 		"reference":            r,
 		"reference's pointer":  &r,
@@ -322,8 +323,8 @@ func TestRedaction(t *testing.T) {
 	}
 }
 
-// TestReferencePrints shows that only secrets are redacted.
-func TestReferencePrints(t *testing.T) {
+// TestRef_PrintsReference shows that only secrets are redacted.
+func TestRef_PrintsReference(t *testing.T) {
 	t.Parallel()
 	holder := struct{ Key secrets.Ref }{ref(t, "sm://docs-site/key#7")}
 	j, err := json.Marshal(holder)
@@ -336,8 +337,8 @@ func TestReferencePrints(t *testing.T) {
 	}
 }
 
-// mustNotLeak looks for the payload in all forms that fmt gives strings and
-// bytes.
+// mustNotLeak fails the test if a text has the payload in any form that fmt gives
+// strings and bytes.
 func mustNotLeak(t *testing.T, how, got string) {
 	t.Helper()
 	for _, form := range []string{
@@ -350,8 +351,8 @@ func mustNotLeak(t *testing.T, how, got string) {
 	}
 }
 
-// FuzzRef holds references to what is true of all: they are refused with one of
-// the known texts, or print as something that means the same; and a literal never
+// FuzzRef checks what is true of every input: it is refused with one of the known
+// errors, or parses to something that prints as its equal, and a literal never
 // shows.
 func FuzzRef(f *testing.F) {
 	for _, tt := range badRefs {

@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// renewEvery is how often a rejected value is looked up at most: often enough
-	// for a rotation, too seldom for a key that is simply wrong to make a storm.
+	// renewEvery is the least time between two lookups of a rejected secret: short
+	// enough for a rotation, long enough that a key which is simply wrong causes no
+	// storm of lookups.
 	renewEvery = 30 * time.Second
-	// never is the time of a lookup that is not to come by itself.
+	// never is the due time of a secret that no refresh is planned for.
 	never = math.MaxInt64
 )
 
@@ -24,19 +25,19 @@ const (
 //
 // A Value prints as [redacted].
 type Value struct {
-	// The secret is behind pointers because fmt calls no methods on what lies in
-	// another struct's unexported field, and there prints a pointer's address.
+	// entry is a pointer because fmt calls no methods on a value in another
+	// struct's unexported field. Of a pointer there it prints the address alone.
 	entry *entry
 }
 
 // entry is one secret, shared by all values that refer to it.
 type entry struct {
 	current atomic.Pointer[string]
-	// due is when the next lookup is, in nanoseconds since 1970. It is [never] for
-	// a secret that cannot change, and while a lookup is under way.
+	// due is the time of the next lookup in nanoseconds since 1970. It is [never]
+	// for a secret that cannot change, and while a lookup is under way.
 	due atomic.Int64
 
-	// Of a secret in Secret Manager.
+	// Of a secret in the store.
 	source    *Source
 	ref       Ref
 	variables []string
@@ -52,16 +53,16 @@ type flight struct {
 	done   chan struct{}
 }
 
-// Literal returns the Value of a secret that is known.
-func Literal(secret string) Value {
+// literal returns the Value of a secret that is known.
+func literal(secret string) Value {
 	e := &entry{}
 	e.current.Store(&secret)
 	e.due.Store(never)
 	return Value{e}
 }
 
-// Get returns the secret as it is known now, at once. Where it is older than
-// [Options.TTL], a lookup starts beside the caller, for those who come later.
+// Get returns the last good secret without waiting. If it is older than
+// [Options.TTL], Get also starts a lookup in the background, for later callers.
 func (v Value) Get() string {
 	if v.entry == nil {
 		return ""
@@ -73,12 +74,12 @@ func (v Value) Get() string {
 	return secret
 }
 
-// Renew is told that somebody rejected a secret which Get returned. It returns
-// the one to use instead and reports whether that is another one. Where none is
-// known it looks the secret up, unless it cannot change; one lookup serves all
-// who ask, and a secret is looked up so at most once in 30 seconds. The lookup
-// has a deadline of its own, [Options.LookupTimeout]. It goes on when ctx ends,
-// while Renew returns.
+// Renew is called with a secret from Get that was rejected. It returns the secret
+// to use instead, and whether that is a different one. If no other is known yet,
+// Renew looks it up, unless it cannot change. One lookup serves all callers, and
+// Renew looks a secret up at most once in 30 seconds. The lookup has its own
+// deadline, [Options.LookupTimeout]. When ctx ends, Renew returns and the lookup
+// goes on.
 func (v Value) Renew(ctx context.Context, rejected string) (secret string, changed bool) {
 	if v.entry == nil {
 		return "", false
@@ -88,8 +89,8 @@ func (v Value) Renew(ctx context.Context, rejected string) (secret string, chang
 		if f == nil {
 			break
 		}
-		// A lookup that was under way already may have been answered before the
-		// secret was rotated: then another one has to follow.
+		// A refresh that was already under way may have read the secret before it was
+		// rotated. Then another lookup must follow.
 		waiting = !f.forced
 		select {
 		case <-f.done:
@@ -101,7 +102,7 @@ func (v Value) Renew(ctx context.Context, rejected string) (secret string, chang
 	return secret, secret != rejected
 }
 
-// refresh starts a lookup if it still is due.
+// refresh starts a lookup if one is still due.
 func (e *entry) refresh() {
 	e.source.mu.Lock()
 	defer e.source.mu.Unlock()
@@ -110,9 +111,9 @@ func (e *entry) refresh() {
 	}
 }
 
-// force returns a lookup to wait for, because the secret given was rejected, or
-// nil if none can help: there is another secret already, or too little time has
-// passed since the last one.
+// force returns a lookup to wait for after a secret was rejected, or nil if no
+// lookup can help: the secret has already changed or never changes, or the last
+// forced lookup was less than renewEvery ago.
 func (e *entry) force(rejected string) *flight {
 	if e.source == nil || e.ref.Pinned() {
 		return nil
@@ -132,8 +133,8 @@ func (e *entry) force(rejected string) *flight {
 	return e.start(true)
 }
 
-// start looks the secret up in the background. source.mu is held, and no lookup
-// is under way. It returns nil if the source is closed.
+// start looks the secret up in the background. It returns nil if the source is
+// closed. The caller holds source.mu, and no lookup may be under way.
 func (e *entry) start(forced bool) *flight {
 	if e.source.ctx.Err() != nil {
 		return nil
@@ -145,7 +146,7 @@ func (e *entry) start(forced bool) *flight {
 	return f
 }
 
-// lookup replaces the secret, or keeps the last good one if that fails.
+// lookup replaces the secret, or keeps the last good one if the lookup fails.
 func (e *entry) lookup(f *flight) {
 	defer close(f.done)
 	s := e.source
@@ -165,7 +166,7 @@ func (e *entry) lookup(f *flight) {
 	s.mu.Unlock()
 
 	switch {
-	case s.ctx.Err() != nil: // Closed: nobody needs the secret any more.
+	case s.ctx.Err() != nil: // Closed, which is also why the lookup failed.
 	case err != nil:
 		s.options.Log.Warn("secret not refreshed, its last good value stays in use",
 			"secret", e.ref, "variables", e.variables, "error", err, "next_lookup", next)
@@ -177,7 +178,8 @@ func (e *entry) lookup(f *flight) {
 // String returns [redacted].
 func (Value) String() string { return redacted }
 
-// Format implements [fmt.Formatter], which goes before all other ways to print.
+// Format implements [fmt.Formatter], which takes precedence over the other ways to
+// print.
 func (Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // MarshalText implements [encoding.TextMarshaler], for JSON among others.

@@ -2,9 +2,12 @@ package secrets_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,132 +15,189 @@ import (
 	"docent/internal/secrets"
 )
 
-// TestRefresh has 50 goroutines use a secret that is too old while its lookup
+// TestGet_TooOld has 50 goroutines use a secret that is too old while its lookup
 // hangs: all get the old one at once, and there is one lookup.
-func TestRefresh(t *testing.T) {
+func TestGet_TooOld(t *testing.T) {
 	t.Parallel()
-	m, c := newSecretManager(t), newClock()
-	m.Add("docs-site/key", "old")
-	log, logged := newLog()
-	v, _ := open(t, secrets.Options{EmulatorHost: m.Address(), TTL: time.Minute, LookupTimeout: patience, Now: c.Now, Log: log}, "sm://docs-site/key")
-	m.Add("docs-site/key", "new")
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore("old")
+		log, logged := newLog()
+		o := options(s)
+		o.TTL, o.LookupTimeout, o.Log = time.Minute, 24*time.Hour, log
+		clock := &meetingClock{}
+		o.Now = clock.Now
+		v, source := open(t, o, "sm://docs-site/key")
+		defer source.Close()
+		s.Add("docs-site/key", "new")
 
-	c.Advance(time.Minute - 1)
-	wantSecret(t, v, "old")
-	wantCalls(t, m, 1)
+		time.Sleep(time.Minute - 1)
+		wantSecret(t, v, "old")
+		synctest.Wait()
+		s.wantCalls(t, 1)
 
-	release := m.Hold()
-	c.Advance(1)
-	c.gather(50) // All find it too old before any starts a lookup.
-	var all sync.WaitGroup
-	for range 50 {
-		all.Go(func() { wantSecret(t, v, "old") })
-	}
-	all.Wait()
-	awaitCalls(t, m, 2)
-	c.Advance(time.Hour)
-	wantSecret(t, v, "old")
+		release := s.Hold()
+		time.Sleep(time.Nanosecond)
+		start := time.Now()
+		clock.meet(50) // All see that it is too old before any of them starts a lookup.
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() { wantSecret(t, v, "old") })
+		}
+		all.Wait()
+		if took := time.Since(start); took != 0 {
+			t.Errorf("Get waited %v for the lookup", took)
+		}
+		synctest.Wait()
+		s.wantCalls(t, 2)
+		time.Sleep(time.Hour)
+		wantSecret(t, v, "old")
 
-	release()
-	receive(t, logged, "the change")
-	wantSecret(t, v, "new")
-	wantCalls(t, m, 2)
+		release()
+		synctest.Wait()
+		if diff := cmp.Diff([]string{`level=INFO msg="secret changed" secret=sm://docs-site/key variables=[KEY]`}, logged.take()); diff != "" {
+			t.Errorf("log (-want +got):\n%s", diff)
+		}
+		wantSecret(t, v, "new")
+		s.wantCalls(t, 2)
 
-	// The next one is due a TTL after the lookup's end, not after its start, and
-	// says nothing if it finds the same.
-	c.Advance(time.Minute - 1)
-	wantSecret(t, v, "new")
-	wantCalls(t, m, 2)
-	c.Advance(1)
-	wantSecret(t, v, "new")
-	v.Renew(t.Context(), "new") // Returns when no lookup is under way.
-	wantCalls(t, m, 4)
-	if len(logged) > 0 {
-		t.Errorf("logged: %s", <-logged)
-	}
+		// The next one is due a TTL after the lookup's end, not after its start. It
+		// logs nothing if the secret is the same.
+		time.Sleep(time.Minute - 1)
+		wantSecret(t, v, "new")
+		synctest.Wait()
+		s.wantCalls(t, 2)
+		time.Sleep(time.Nanosecond)
+		wantSecret(t, v, "new")
+		synctest.Wait()
+		s.wantCalls(t, 3)
+		if lines := logged.take(); lines != nil {
+			t.Errorf("logged: %q", lines)
+		}
+	})
 }
 
-// TestRefreshFails has a Secret Manager that fails in several ways: the last good
-// secret stays, each attempt is logged once with its cause, and between them is a
-// pause.
-func TestRefreshFails(t *testing.T) {
-	t.Parallel()
-	m, c := newSecretManager(t), newClock()
-	m.Add("docs-site/key", "good")
-	log, logged := newLog()
-	v, _ := open(t, secrets.Options{
-		EmulatorHost: m.Address(), TTL: time.Minute, LookupTimeout: time.Second, Now: c.Now, Log: log,
-	}, "sm://docs-site/key")
-	second := m.Add("docs-site/key", payload)
-	c.Advance(time.Minute)
+// meetingClock is a clock whose readers may be told to wait for each other.
+type meetingClock struct{ all atomic.Pointer[meeting] }
 
-	calls := 1
-	for _, step := range []struct {
-		name         string
-		begin, end   func()
-		cause, after string
-	}{
-		{
-			"disabled", func() { m.Disable("docs-site/key", second) }, func() { m.Enable("docs-site/key", second) },
-			"is in DISABLED state", "2026-11-23T12:01:06.000Z",
-		},
-		{
-			"corrupt", func() { m.Corrupt("docs-site/key", true) }, func() { m.Corrupt("docs-site/key", false) },
-			"its checksum is wrong", "2026-11-23T12:01:12.000Z",
-		},
-		{
-			"denied", func() { m.Deny("docs-site/key") }, func() { m.Fail("docs-site/key", nil) },
-			"roles/secretmanager.secretAccessor", "2026-11-23T12:01:18.000Z",
-		},
-		{
-			"hangs", nil, nil,
-			"DeadlineExceeded", "2026-11-23T12:01:24.000Z",
-		},
-	} {
-		if step.begin == nil {
-			step.begin, step.end = func() { step.end = m.Hold() }, func() { step.end() }
-		}
-		step.begin()
-		wantSecret(t, v, "good")
-		line := receive(t, logged, "the failure: "+step.name)
-		start, rest, _ := strings.Cut(line, " error=")
-		cause, end, _ := strings.Cut(rest, " next_lookup=")
-		if diff := cmp.Diff([]string{
-			`level=WARN msg="secret not refreshed, its last good value stays in use" secret=sm://docs-site/key variables=[KEY]`, step.after,
-		}, []string{start, end}); diff != "" {
-			t.Errorf("%s: -want +got:\n%s", step.name, diff)
-		}
-		if !strings.Contains(cause, step.cause) {
-			t.Errorf("%s: the log misses the cause: %s", step.name, line)
-		}
-		mustNotLeak(t, "the log", line)
-		calls++
-		c.Advance(6*time.Second - 1)
-		wantSecret(t, v, "good")
-		wantCalls(t, m, calls)
-		c.Advance(1)
-		step.end()
-	}
-
-	wantSecret(t, v, "good")
-	receive(t, logged, "the recovery")
-	wantSecret(t, v, payload)
-	wantCalls(t, m, calls+1)
+type meeting struct {
+	missing atomic.Int64
+	begin   chan struct{}
 }
 
-// TestRefreshForHeader has a rotation bring what no HTTP header can carry: the last
+// meet has the next n readers get the time together.
+func (c *meetingClock) meet(n int64) {
+	m := &meeting{begin: make(chan struct{})}
+	m.missing.Store(n)
+	c.all.Store(m)
+}
+
+func (c *meetingClock) Now() time.Time {
+	now := utcNow()
+	if m := c.all.Load(); m != nil {
+		if m.missing.Add(-1) == 0 {
+			close(m.begin)
+		}
+		<-m.begin
+	}
+	return now
+}
+
+// TestGet_LookupFails has a store that fails in several ways: the last good secret
+// stays, each attempt is logged once with its cause, and there is a pause between
+// attempts.
+func TestGet_LookupFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore("good")
+		log, logged := newLog()
+		o := options(s)
+		o.TTL, o.LookupTimeout, o.Log = time.Minute, time.Second, log
+		v, source := open(t, o, "sm://docs-site/key")
+		defer source.Close()
+		time.Sleep(time.Minute)
+
+		calls := 1
+		for _, step := range []struct {
+			name         string
+			begin        func() (end func())
+			took         time.Duration
+			cause, after string
+		}{
+			{"fails", func() func() { s.Fail(errors.New("denied")); return func() { s.Fail(nil) } }, 0, "denied", "00:01:06.000Z"},
+			{"empty", func() func() { s.Add("docs-site/key", "\n"); return func() {} }, 0, `"it is empty: replace sm://docs-site/key"`, "00:01:12.000Z"},
+			// The pause begins when the lookup has ended.
+			{"hangs", s.Hold, time.Second, `"hangs: context deadline exceeded"`, "00:01:19.000Z"},
+		} {
+			end := step.begin()
+			wantSecret(t, v, "good")
+			time.Sleep(step.took)
+			synctest.Wait()
+			if diff := cmp.Diff([]string{
+				`level=WARN msg="secret not refreshed, its last good value stays in use" secret=sm://docs-site/key variables=[KEY] error=` +
+					step.cause + " next_lookup=2000-01-01T" + step.after,
+			}, logged.take()); diff != "" {
+				t.Errorf("%s: log (-want +got):\n%s", step.name, diff)
+			}
+			calls++
+			time.Sleep(6*time.Second - 1)
+			wantSecret(t, v, "good")
+			synctest.Wait()
+			s.wantCalls(t, calls)
+			end()
+			time.Sleep(time.Nanosecond)
+		}
+
+		s.Add("docs-site/key", payload)
+		wantSecret(t, v, "good")
+		synctest.Wait()
+		if diff := cmp.Diff([]string{`level=INFO msg="secret changed" secret=sm://docs-site/key variables=[KEY]`}, logged.take()); diff != "" {
+			t.Errorf("log (-want +got):\n%s", diff)
+		}
+		wantSecret(t, v, payload)
+		s.wantCalls(t, calls+1)
+	})
+}
+
+// TestGet_LookupTimeout shows how long a lookup takes at most by default.
+func TestGet_LookupTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore("good")
+		log, logged := newLog()
+		o := options(s)
+		o.Log = log
+		v, source := open(t, o, "sm://docs-site/key")
+		defer source.Close()
+		s.Hold()
+		time.Sleep(5 * time.Minute)
+		wantSecret(t, v, "good")
+		time.Sleep(3*time.Second - 1)
+		synctest.Wait()
+		if lines := logged.take(); lines != nil {
+			t.Errorf("too soon: %q", lines)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if lines := logged.take(); len(lines) != 1 {
+			t.Errorf("logged %q after 3s, want one line", lines)
+		}
+	})
+}
+
+// TestLookup_ForHeader has a rotation bring what no HTTP header can carry: the last
 // good secret stays, whether its age or a rejection leads to the lookup.
-func TestRefreshForHeader(t *testing.T) {
+func TestLookup_ForHeader(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
-		lookup func(c *clock, v secrets.Value)
+		lookup func(t *testing.T, v secrets.Value)
 	}{
-		{"too old", func(c *clock, v secrets.Value) {
-			c.Advance(time.Minute)
+		{"too old", func(_ *testing.T, v secrets.Value) {
+			time.Sleep(time.Minute)
 			v.Get()
 		}},
-		{"rejected", func(_ *clock, v secrets.Value) {
+		{"rejected", func(t *testing.T, v secrets.Value) {
+			t.Helper()
 			if got, changed := v.Renew(t.Context(), "good"); got != "good" || changed {
 				t.Errorf("Renew = %q, %t", got, changed)
 			}
@@ -145,39 +205,37 @@ func TestRefreshForHeader(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m, c := newSecretManager(t), newClock()
-			m.Add("docs-site/key", "good")
-			log, logged := newLog()
-			var v secrets.Value
-			source, err := secrets.Open(t.Context(), secrets.Options{
-				EmulatorHost: m.Address(), TTL: time.Minute, LookupTimeout: patience, Now: c.Now, Log: log,
-			}, secrets.Want{Variable: "KEY", Ref: ref(t, "sm://docs-site/key").ForHeader(), Into: &v})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { source.Close() })
-			m.Add("docs-site/key", payload+"\nrest")
-			tt.lookup(c, v)
-			line := receive(t, logged, "the failure")
-			want := `level=WARN msg="secret not refreshed, its last good value stays in use" secret=sm://docs-site/key variables=[KEY] ` +
-				`error="there is a line break in it, which no HTTP header can carry: `
-			if !strings.HasPrefix(line, want) {
-				t.Errorf("logged %s, want %s", line, want)
-			}
-			mustNotLeak(t, "the log", line)
-			wantSecret(t, v, "good")
+			synctest.Test(t, func(t *testing.T) {
+				s := newStore("good")
+				log, logged := newLog()
+				o := options(s)
+				o.TTL, o.Log = time.Minute, log
+				v, source := openRef(t, o, ref(t, "sm://docs-site/key").ForHeader())
+				defer source.Close()
+				s.Add("docs-site/key", payload+"\nrest")
+				tt.lookup(t, v)
+				synctest.Wait()
+				lines := logged.take()
+				want := `level=WARN msg="secret not refreshed, its last good value stays in use" secret=sm://docs-site/key variables=[KEY] ` +
+					`error="there is a line break in it, which no HTTP header can carry: replace sm://docs-site/key" next_lookup=`
+				if len(lines) != 1 || !strings.HasPrefix(lines[0], want) {
+					t.Errorf("logged %q, want %s", lines, want)
+				}
+				mustNotLeak(t, "the log", strings.Join(lines, "\n"))
+				wantSecret(t, v, "good")
 
-			m.Add("docs-site/key", "better")
-			c.Advance(time.Minute)
-			v.Get()
-			receive(t, logged, "the change")
-			wantSecret(t, v, "better")
+				s.Add("docs-site/key", "better")
+				time.Sleep(time.Minute)
+				v.Get()
+				synctest.Wait()
+				wantSecret(t, v, "better")
+			})
 		})
 	}
 }
 
-// TestRefreshPause shows the bounds of the pause after a failure.
-func TestRefreshPause(t *testing.T) {
+// TestGet_PauseAfterFailure shows the bounds of the pause after a failed lookup.
+func TestGet_PauseAfterFailure(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string
@@ -190,86 +248,108 @@ func TestRefreshPause(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m, c := newSecretManager(t), newClock()
-			m.Add("docs-site/key", payload)
-			log, logged := newLog()
-			v, _ := open(t, secrets.Options{EmulatorHost: m.Address(), TTL: tt.ttl, Now: c.Now, Log: log}, "sm://docs-site/key")
-			m.Deny("docs-site/key")
-			c.Advance(max(tt.ttl, 5*time.Minute))
-			want := c.Now().Add(tt.pause).Format("2006-01-02T15:04:05.000Z")
-			v.Get()
-			if line := receive(t, logged, "the failure"); !strings.HasSuffix(line, " next_lookup="+want) {
-				t.Errorf("want the next lookup at %s: %s", want, line)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := newStore(payload)
+				log, logged := newLog()
+				o := options(s)
+				o.TTL, o.Log = tt.ttl, log
+				v, source := open(t, o, "sm://docs-site/key")
+				defer source.Close()
+				s.Fail(errors.New("denied"))
+				time.Sleep(max(tt.ttl, 5*time.Minute))
+				v.Get()
+				synctest.Wait()
+				want := " next_lookup=" + utcNow().Add(tt.pause).Format("2006-01-02T15:04:05.000Z")
+				if lines := logged.take(); len(lines) != 1 || !strings.HasSuffix(lines[0], want) {
+					t.Errorf("logged %q, want%s", lines, want)
+				}
+				time.Sleep(tt.pause - 1)
+				v.Get()
+				synctest.Wait()
+				s.wantCalls(t, 2)
+				time.Sleep(time.Nanosecond)
+				v.Get()
+				synctest.Wait()
+				s.wantCalls(t, 3)
+			})
 		})
 	}
 }
 
-// TestPinnedNeverLookedUpAgain has literals and pinned references pass any age
-// and rejection.
-func TestPinnedNeverLookedUpAgain(t *testing.T) {
+// TestValue_NeverChanges has literals and pinned references stay as they are at
+// any age and after a rejection, without a look at the clock.
+func TestValue_NeverChanges(t *testing.T) {
 	t.Parallel()
-	m, c := newSecretManager(t), newClock()
-	m.Add("docs-site/key", payload)
-	m.Add("docs-site/key", "newer")
-	pinned, _ := open(t, secrets.Options{EmulatorHost: m.Address(), Now: c.Now}, "sm://docs-site/key#1")
-	literal, _ := open(t, secrets.Options{EmulatorHost: m.Address(), Now: c.Now}, payload)
-	for name, v := range map[string]secrets.Value{"pinned": pinned, "literal": literal, "made of a literal": secrets.Literal(payload)} {
-		c.Advance(24 * time.Hour)
-		c.watch()
-		wantSecret(t, v, payload)
-		if len(c.reads) > 0 {
-			t.Errorf("%s: Get looked whether the secret is too old", name)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(payload, "newer")
+		var reads atomic.Int64
+		o := options(s)
+		o.Now = func() time.Time { reads.Add(1); return utcNow() }
+		pinned, source := open(t, o, "sm://docs-site/key#1")
+		defer source.Close()
+		literal, literalSource := open(t, o, payload)
+		defer literalSource.Close()
+		for name, v := range map[string]secrets.Value{"pinned": pinned, "literal": literal, "made of a literal": secrets.Literal(payload)} {
+			time.Sleep(24 * time.Hour)
+			reads.Store(0)
+			wantSecret(t, v, payload)
+			if reads.Load() > 0 {
+				t.Errorf("%s: Get read the clock", name)
+			}
+			if got, changed := v.Renew(t.Context(), payload); got != payload || changed {
+				t.Errorf("%s: Renew = %q, %t", name, got, changed)
+			}
 		}
-		if got, changed := v.Renew(t.Context(), payload); got != payload || changed {
-			t.Errorf("%s: Renew = %q, %t", name, got, changed)
+		if got, changed := (secrets.Value{}).Renew(t.Context(), ""); got != "" || changed {
+			t.Errorf("not set: Renew = %q, %t", got, changed)
 		}
-	}
-	if got, changed := (secrets.Value{}).Renew(t.Context(), ""); got != "" || changed {
-		t.Errorf("not set: Renew = %q, %t", got, changed)
-	}
-	wantCalls(t, m, 1)
+		synctest.Wait()
+		s.wantCalls(t, 1)
+	})
 }
 
-// TestRenew rotates a key as OpenAI's 401 tells of it.
+// TestRenew rotates a key. Rejections, which are OpenAI's 401, tell Docent so.
 func TestRenew(t *testing.T) {
 	t.Parallel()
-	m, c := newSecretManager(t), newClock()
-	m.Add("docs-site/key", "first")
-	log, _ := newLog()
-	v, _ := open(t, secrets.Options{EmulatorHost: m.Address(), Now: c.Now, TTL: time.Hour, Log: log}, "sm://docs-site/key")
-	step := func(name, rejected, want string, wantChanged bool, calls int) {
-		t.Helper()
-		got, changed := v.Renew(t.Context(), rejected)
-		if got != want || changed != wantChanged {
-			t.Errorf("%s: Renew = %q, %t; want %q, %t", name, got, changed, want, wantChanged)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore("first")
+		o := options(s)
+		o.TTL = time.Hour
+		v, source := open(t, o, "sm://docs-site/key")
+		defer source.Close()
+		step := func(name, rejected, want string, wantChanged bool, calls int) {
+			t.Helper()
+			got, changed := v.Renew(t.Context(), rejected)
+			if got != want || changed != wantChanged {
+				t.Errorf("%s: Renew = %q, %t; want %q, %t", name, got, changed, want, wantChanged)
+			}
+			s.wantCalls(t, calls)
 		}
-		wantCalls(t, m, calls)
-	}
-	m.Add("docs-site/key", "second")
-	step("rotated", "first", "second", true, 2)
-	step("a call that used the old key", "first", "second", true, 2)
-	m.Add("docs-site/key", "third")
-	step("rotated too soon", "second", "second", false, 2)
-	c.Advance(30*time.Second - 1)
-	step("still too soon", "second", "second", false, 2)
-	c.Advance(1)
-	step("30 s later", "second", "third", true, 3)
-	c.Advance(30 * time.Second)
-	step("a call that used the old key, later", "first", "third", true, 3)
-	step("wrong for good", "third", "third", false, 4)
-	step("and asked again", "third", "third", false, 4)
-	c.Advance(30 * time.Second)
-	m.Deny("docs-site/key")
-	step("lookup fails", "third", "third", false, 5)
-	m.Fail("docs-site/key", nil)
-	m.Add("docs-site/key", "fourth")
-	step("a failed one counts too", "third", "third", false, 5)
+		s.Add("docs-site/key", "second")
+		step("rotated", "first", "second", true, 2)
+		step("a call that used the old key", "first", "second", true, 2)
+		s.Add("docs-site/key", "third")
+		step("rotated too soon", "second", "second", false, 2)
+		time.Sleep(30*time.Second - 1)
+		step("still too soon", "second", "second", false, 2)
+		time.Sleep(time.Nanosecond)
+		step("30 s later", "second", "third", true, 3)
+		time.Sleep(30 * time.Second)
+		step("a call that used the old key, later", "first", "third", true, 3)
+		step("wrong for good", "third", "third", false, 4)
+		step("and asked again", "third", "third", false, 4)
+		time.Sleep(30 * time.Second)
+		s.Fail(errors.New("denied"))
+		step("lookup fails", "third", "third", false, 5)
+		s.Fail(nil)
+		s.Add("docs-site/key", "fourth")
+		step("a failed one counts too", "third", "third", false, 5)
+	})
 }
 
-// TestRenewShared has 50 goroutines with the same rejected secret wait for one
+// TestRenew_Shared has 50 goroutines with the same rejected secret wait for one
 // lookup.
-func TestRenewShared(t *testing.T) {
+func TestRenew_Shared(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
@@ -281,138 +361,155 @@ func TestRenewShared(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m, c := newSecretManager(t), newClock()
-			m.Add("docs-site/key", "old")
-			v, _ := open(t, secrets.Options{EmulatorHost: m.Address(), LookupTimeout: patience, Now: c.Now}, "sm://docs-site/key")
-			if tt.rotated {
-				m.Add("docs-site/key", "new")
-			}
-			release := m.Hold()
-			c.watch()
-			var all sync.WaitGroup
-			for range 50 {
-				all.Go(func() {
-					if got, changed := v.Renew(t.Context(), "old"); got != tt.want || changed != tt.rotated {
-						t.Errorf("Renew = %q, %t", got, changed)
-					}
-				})
-			}
-			for range 50 {
-				receive(t, c.reads, "all to wait")
-			}
-			awaitCalls(t, m, 2)
-			release()
-			all.Wait()
-			wantSecret(t, v, tt.want)
-			wantCalls(t, m, 2)
+			synctest.Test(t, func(t *testing.T) {
+				s := newStore("old")
+				v, source := open(t, options(s), "sm://docs-site/key")
+				defer source.Close()
+				if tt.rotated {
+					s.Add("docs-site/key", "new")
+				}
+				release := s.Hold()
+				var all sync.WaitGroup
+				for range 50 {
+					all.Go(func() {
+						if got, changed := v.Renew(t.Context(), "old"); got != tt.want || changed != tt.rotated {
+							t.Errorf("Renew = %q, %t", got, changed)
+						}
+					})
+				}
+				synctest.Wait()
+				s.wantCalls(t, 2)
+				release()
+				all.Wait()
+				wantSecret(t, v, tt.want)
+				s.wantCalls(t, 2)
+			})
 		})
 	}
 }
 
-// TestRenewAbandoned has a caller leave: it returns at once, and the lookup goes
-// on for the others.
-func TestRenewAbandoned(t *testing.T) {
-	t.Parallel()
-	m, c := newSecretManager(t), newClock()
-	m.Add("docs-site/key", "old")
-	v, _ := open(t, secrets.Options{EmulatorHost: m.Address(), LookupTimeout: patience, Now: c.Now}, "sm://docs-site/key")
-	m.Add("docs-site/key", "new")
-	release := m.Hold()
-	defer release()
-	ctx, leave := context.WithCancel(t.Context())
-	type answer struct {
-		secret  string
-		changed bool
-	}
-	renew := func(ctx context.Context) <-chan answer {
-		c := make(chan answer, 1)
-		go func() {
-			secret, changed := v.Renew(ctx, "old")
-			c <- answer{secret, changed}
-		}()
-		return c
-	}
-	c.watch()
-	first, other := renew(ctx), renew(t.Context())
-	receive(t, c.reads, "one to wait")
-	receive(t, c.reads, "the other to wait")
-	leave()
-	if got := receive(t, first, "the caller that left"); got != (answer{"old", false}) {
-		t.Errorf("the caller that left got %+v", got)
-	}
-	release()
-	if got := receive(t, other, "the other caller"); got != (answer{"new", true}) {
-		t.Errorf("the other caller got %+v", got)
-	}
-	wantCalls(t, m, 2)
+// renewed is what Renew returned.
+type renewed struct {
+	secret  string
+	changed bool
 }
 
-// TestRenewAfterRefresh has a rejection arrive while a refresh is under way that
-// finds what was valid before the rotation: one lookup at a time, but another
-// one.
-func TestRenewAfterRefresh(t *testing.T) {
-	t.Parallel()
-	m, c := newSecretManager(t), newClock()
-	m.Add("docs-site/key", "old")
-	log, logged := newLog()
-	v, _ := open(t, secrets.Options{EmulatorHost: m.Address(), LookupTimeout: patience, Now: c.Now, Log: log}, "sm://docs-site/key")
-	release := m.Hold()
-	c.Advance(5 * time.Minute)
-	wantSecret(t, v, "old")
-	awaitCalls(t, m, 2)
-
-	c.watch()
-	renewed := make(chan string, 1)
+// renew calls Renew in the background.
+func renew(ctx context.Context, v secrets.Value, rejected string) <-chan renewed {
+	c := make(chan renewed, 1)
 	go func() {
-		secret, _ := v.Renew(t.Context(), "old")
-		renewed <- secret
+		secret, changed := v.Renew(ctx, rejected)
+		c <- renewed{secret, changed}
 	}()
-	receive(t, c.reads, "the caller to wait")
-	wantCalls(t, m, 2)
-	// The refresh fails, which stands for an answer from before the rotation.
-	m.Deny("docs-site/key")
-	releaseNext := m.Hold()
-	release()
-	receive(t, logged, "the refresh")
-	awaitCalls(t, m, 3)
-	m.Fail("docs-site/key", nil)
-	m.Add("docs-site/key", "new")
-	releaseNext()
-	if got := receive(t, renewed, "the renewed secret"); got != "new" {
-		t.Errorf("Renew = %q", got)
+	return c
+}
+
+// TestRenew_CallerLeaves has a caller's context end: that call returns at once,
+// and the lookup goes on for the others.
+func TestRenew_CallerLeaves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore("old")
+		v, source := open(t, options(s), "sm://docs-site/key")
+		defer source.Close()
+		s.Add("docs-site/key", "new")
+		release := s.Hold()
+		ctx, leave := context.WithCancel(t.Context())
+		first := renew(ctx, v, "old") // Its call starts the lookup.
+		synctest.Wait()
+		other := renew(t.Context(), v, "old")
+		synctest.Wait()
+		leave()
+		if got := <-first; got != (renewed{"old", false}) {
+			t.Errorf("the caller that left got %+v", got)
+		}
+		release()
+		if got := <-other; got != (renewed{"new", true}) {
+			t.Errorf("the other caller got %+v", got)
+		}
+		s.wantCalls(t, 2)
+	})
+}
+
+// TestRenew_DuringRefresh has a rejection arrive during a refresh that finds what
+// was valid before the rotation: another lookup follows, but not at the same time.
+func TestRenew_DuringRefresh(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		failure error
+	}{
+		{"finds the old one", nil},
+		{"fails", errors.New("denied")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newStore("old")
+				v, source := open(t, options(s), "sm://docs-site/key")
+				defer source.Close()
+				release := s.Hold()
+				time.Sleep(5 * time.Minute)
+				wantSecret(t, v, "old")
+				synctest.Wait()
+				s.wantCalls(t, 2)
+
+				got := renew(t.Context(), v, "old")
+				synctest.Wait()
+				s.wantCalls(t, 2)
+
+				s.Fail(tt.failure)
+				releaseNext := s.Hold()
+				release()
+				synctest.Wait()
+				s.wantCalls(t, 3)
+				s.Fail(nil)
+				s.Add("docs-site/key", "new")
+				releaseNext()
+				if got := <-got; got != (renewed{"new", true}) {
+					t.Errorf("Renew = %+v", got)
+				}
+				s.wantCalls(t, 3)
+			})
+		})
 	}
 }
 
-// TestClose has a lookup hang while the source is closed: it ends at once, is no
-// reason for a warning, and the secret stays.
-func TestClose(t *testing.T) {
+// TestClose_DuringLookup has a lookup hang while the source is closed: the lookup
+// ends at once without a warning, and the secret stays.
+func TestClose_DuringLookup(t *testing.T) {
 	t.Parallel()
-	m, c := newSecretManager(t), newClock()
-	m.Add("docs-site/key", "old")
-	log, logged := newLog()
-	v, source := open(t, secrets.Options{EmulatorHost: m.Address(), LookupTimeout: time.Hour, Now: c.Now, Log: log}, "sm://docs-site/key")
-	m.Hold()
-	renewed := make(chan bool, 1)
-	go func() {
-		_, changed := v.Renew(t.Context(), "old")
-		renewed <- changed
-	}()
-	awaitCalls(t, m, 2)
-	closed := make(chan error, 1)
-	go func() { closed <- source.Close() }()
-	if err := receive(t, closed, "the source to close"); err != nil {
-		t.Error(err)
-	}
-	if receive(t, renewed, "the caller that waits") {
-		t.Error("the secret changed")
-	}
-	c.Advance(time.Hour)
-	wantSecret(t, v, "old")
-	if got, changed := v.Renew(t.Context(), "old"); got != "old" || changed {
-		t.Errorf("Renew = %q, %t", got, changed)
-	}
-	wantCalls(t, m, 2)
-	if len(logged) > 0 {
-		t.Errorf("logged: %s", <-logged)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore("old")
+		log, logged := newLog()
+		o := options(s)
+		o.LookupTimeout, o.Log = time.Hour, log
+		v, source := open(t, o, "sm://docs-site/key")
+		s.Hold()
+		got := renew(t.Context(), v, "old")
+		synctest.Wait()
+		s.wantCalls(t, 2)
+		start := time.Now()
+		if err := source.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := <-got; got != (renewed{"old", false}) {
+			t.Errorf("Renew = %+v", got)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v", took)
+		}
+		s.wantConnections(t, 1)
+
+		time.Sleep(time.Hour)
+		wantSecret(t, v, "old")
+		if got, changed := v.Renew(t.Context(), "old"); got != "old" || changed {
+			t.Errorf("Renew = %q, %t", got, changed)
+		}
+		synctest.Wait()
+		s.wantCalls(t, 2)
+		if lines := logged.take(); lines != nil {
+			t.Errorf("logged: %q", lines)
+		}
+	})
 }
