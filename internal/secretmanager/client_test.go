@@ -122,17 +122,17 @@ func TestFetch_Faults(t *testing.T) {
 		{
 			name:    "no such secret",
 			arrange: func(*standin.SecretManager) {},
-			want: "there is no such secret, or no such version of it " +
+			want: "the secret, or this version of it, does not exist " +
 				"(NotFound: Secret [projects/docs-site/secrets/key] not found or has no versions.): " +
 				"create it with `gcloud secrets create key --project=docs-site --replication-policy=automatic --data-file=-`, " +
-				"or a version with `gcloud secrets versions add key --project=docs-site --data-file=-`",
+				"or add a version with `gcloud secrets versions add key --project=docs-site --data-file=-`",
 		},
 		{
 			name: "no such version", arrange: stored, ref: "sm://docs-site/key#2",
-			want: "there is no such secret, or no such version of it " +
+			want: "the secret, or this version of it, does not exist " +
 				"(NotFound: Secret Version [projects/docs-site/secrets/key/versions/2] not found.): " +
 				"create it with `gcloud secrets create key --project=docs-site --replication-policy=automatic --data-file=-`, " +
-				"or a version with `gcloud secrets versions add key --project=docs-site --data-file=-`",
+				"or add a version with `gcloud secrets versions add key --project=docs-site --data-file=-`",
 		},
 		{
 			name:    "permission missing",
@@ -172,7 +172,7 @@ func TestFetch_Faults(t *testing.T) {
 		},
 		{
 			name: "API not enabled", arrange: failing(serviceDisabled.Err()),
-			want: "the project does not use Secret Manager " +
+			want: "the Secret Manager API is not enabled in the project " +
 				"(PermissionDenied: Secret Manager API has not been used in project 1 before or it is disabled.): " +
 				"enable it with `gcloud services enable secretmanager.googleapis.com --project=docs-site`",
 		},
@@ -202,7 +202,7 @@ func TestFetch_Faults(t *testing.T) {
 			arrange: func(m *standin.SecretManager) { m.Destroy("docs-site/key", m.Add("docs-site/key", payload)) },
 			ref:     "sm://docs-site/key#1",
 			want: "the version is destroyed (FailedPrecondition: Secret Version [projects/docs-site/secrets/key/versions/1] is in DESTROYED state.): " +
-				"add another version with `gcloud secrets versions add key --project=docs-site --data-file=-` and refer to that",
+				"add another version with `gcloud secrets versions add key --project=docs-site --data-file=-` and refer to that version",
 		},
 		{
 			name:    "latest version destroyed",
@@ -217,7 +217,7 @@ func TestFetch_Faults(t *testing.T) {
 		{
 			name: "unauthenticated", arrange: failing(status.Error(codes.Unauthenticated, "Request had invalid credentials.")),
 			want: "the credentials are not accepted (Unauthenticated: Request had invalid credentials.): " +
-				"on Google Cloud, look whether the service account still exists and is enabled; " +
+				"on Google Cloud, check that the service account still exists and is enabled; " +
 				"elsewhere, log in with `gcloud auth application-default login`",
 		},
 		{
@@ -227,8 +227,8 @@ func TestFetch_Faults(t *testing.T) {
 		{
 			name:    "checksum",
 			arrange: func(m *standin.SecretManager) { stored(m); m.Corrupt("docs-site/key", true) },
-			want: "its checksum is wrong, so it was damaged on the way here or where it is stored: " +
-				"try again, and if it stays so add it anew with `gcloud secrets versions add key --project=docs-site --data-file=-`",
+			want: "its checksum is wrong, so it was damaged in storage or on the way here: " +
+				"try again, and if that does not help, add it again with `gcloud secrets versions add key --project=docs-site --data-file=-`",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -360,7 +360,7 @@ func TestFetch_Unavailable(t *testing.T) {
 			if err == nil {
 				t.Fatal("fetched")
 			}
-			want := "Secret Manager does not answer " + tt.want + ": look whether SECRET_MANAGER_EMULATOR_HOST=ADDRESS is right"
+			want := "Secret Manager does not answer " + tt.want + ": check that SECRET_MANAGER_EMULATOR_HOST=ADDRESS is right"
 			got := strings.ReplaceAll(err.Error(), tt.address, "ADDRESS")
 			// The text depends on which side notices first. It adds nothing to the code.
 			got = regexp.MustCompile(`\(DeadlineExceeded: .*\)`).ReplaceAllString(got, "(DeadlineExceeded: ...)")
@@ -409,7 +409,7 @@ func TestFetch_Interrupted(t *testing.T) {
 	if err == nil {
 		t.Fatal("fetched")
 	}
-	want := "interrupted while Secret Manager was asked (Canceled: context canceled)"
+	want := "interrupted while waiting for Secret Manager (Canceled: context canceled)"
 	if diff := cmp.Diff(want, err.Error()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -419,7 +419,7 @@ func TestReplace(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, ref, want string }{
 		{"latest", "sm://docs-site/key", "add another version with `gcloud secrets versions add key --project=docs-site --data-file=-`"},
-		{"pinned", "sm://docs-site/key#1", "add another version with `gcloud secrets versions add key --project=docs-site --data-file=-` and refer to that"},
+		{"pinned", "sm://docs-site/key#1", "add another version with `gcloud secrets versions add key --project=docs-site --data-file=-` and refer to that version"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

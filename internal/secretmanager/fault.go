@@ -32,8 +32,8 @@ func (c *Client) explain(ctx context.Context, r secrets.Ref, cause error) error 
 	problem, fix := "Secret Manager failed", ""
 	switch st.Code() {
 	case codes.NotFound:
-		problem = "there is no such secret, or no such version of it"
-		fix = fmt.Sprintf("create it with `gcloud secrets create %s --project=%s --replication-policy=automatic --data-file=-`, or a version with %s",
+		problem = "the secret, or this version of it, does not exist"
+		fix = fmt.Sprintf("create it with `gcloud secrets create %s --project=%s --replication-policy=automatic --data-file=-`, or add a version with %s",
 			r.Name(), r.Project(), addCommand(r))
 	case codes.PermissionDenied:
 		problem, fix = c.denied(ctx, r, cause)
@@ -41,15 +41,15 @@ func (c *Client) explain(ctx context.Context, r secrets.Ref, cause error) error 
 		problem, fix = unusable(r, st.Message())
 	case codes.Unauthenticated:
 		problem = "the credentials are not accepted"
-		fix = "on Google Cloud, look whether the service account still exists and is enabled; elsewhere, log in with `" + loginCommand + "`"
+		fix = "on Google Cloud, check that the service account still exists and is enabled; elsewhere, log in with `" + loginCommand + "`"
 	case codes.Canceled:
-		problem = "interrupted while Secret Manager was asked"
+		problem = "interrupted while waiting for Secret Manager"
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
 		problem = "Secret Manager does not answer"
 		if c.options.EmulatorHost != "" {
-			fix = "look whether SECRET_MANAGER_EMULATOR_HOST=" + c.options.EmulatorHost + " is right"
+			fix = "check that SECRET_MANAGER_EMULATOR_HOST=" + c.options.EmulatorHost + " is right"
 		} else {
-			fix = "look whether secretmanager.googleapis.com can be reached from here"
+			fix = "check that secretmanager.googleapis.com can be reached from here"
 		}
 	}
 	text := fmt.Sprintf("%s (%v: %s)", problem, st.Code(), st.Message())
@@ -59,11 +59,11 @@ func (c *Client) explain(ctx context.Context, r secrets.Ref, cause error) error 
 	return errors.New(text)
 }
 
-// denied tells a project that does not use Secret Manager from an account that
-// lacks the role.
+// denied tells a project where the API is not enabled from an account that lacks
+// the role.
 func (c *Client) denied(ctx context.Context, r secrets.Ref, cause error) (problem, fix string) {
 	if isAPIDisabled(cause) {
-		return "the project does not use Secret Manager",
+		return "the Secret Manager API is not enabled in the project",
 			fmt.Sprintf("enable it with `gcloud services enable secretmanager.googleapis.com --project=%s`", r.Project())
 	}
 	who, member := "the account this runs as", "SERVICE_ACCOUNT"
@@ -121,8 +121,8 @@ func unusable(r secrets.Ref, message string) (problem, fix string) {
 }
 
 func damaged(r secrets.Ref) error {
-	return errors.New("its checksum is wrong, so it was damaged on the way here or where it is stored: " +
-		"try again, and if it stays so add it anew with " + addCommand(r))
+	return errors.New("its checksum is wrong, so it was damaged in storage or on the way here: " +
+		"try again, and if that does not help, add it again with " + addCommand(r))
 }
 
 // Replace says how an operator replaces a version that cannot be used. It is
@@ -130,7 +130,7 @@ func damaged(r secrets.Ref) error {
 func Replace(r secrets.Ref) string {
 	advice := "add another version with " + addCommand(r)
 	if r.Pinned() {
-		advice += " and refer to that"
+		advice += " and refer to that version"
 	}
 	return advice
 }
