@@ -198,6 +198,12 @@ func TestFetch_Faults(t *testing.T) {
 				"enable it with `gcloud secrets versions enable VERSION --secret=key --project=docs-site`",
 		},
 		{
+			name: "pinned version disabled in other words", arrange: failing(status.Error(codes.FailedPrecondition, "It is DISABLED.")),
+			ref: "sm://docs-site/key#1",
+			want: "the version is disabled (FailedPrecondition: It is DISABLED.): " +
+				"enable it with `gcloud secrets versions enable 1 --secret=key --project=docs-site`",
+		},
+		{
 			name:    "pinned version destroyed",
 			arrange: func(m *standin.SecretManager) { m.Destroy("docs-site/key", m.Add("docs-site/key", payload)) },
 			ref:     "sm://docs-site/key#1",
@@ -374,23 +380,33 @@ func TestFetch_Unavailable(t *testing.T) {
 	}
 }
 
-// TestFetch_ShortOutage has a Secret Manager that comes back during the call. Its
-// first pauses are short enough for a lookup's deadline of 3 s.
+// TestFetch_ShortOutage has a Secret Manager that answers again during the call.
 func TestFetch_ShortOutage(t *testing.T) {
 	t.Parallel()
-	m := newStandIn(t)
-	m.Add("docs-site/key", payload)
-	m.SetDown(true)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	go func() {
-		if m.AwaitCalls(ctx, "docs-site/key", 2) == nil {
-			m.SetDown(false)
-		}
-	}()
-	c := newClient(t, secretmanager.Options{EmulatorHost: m.Address()})
-	if got, err := c.Fetch(ctx, ref(t, "sm://docs-site/key")); got != payload || err != nil {
-		t.Errorf("Fetch = %q, %v", got, err)
+	for _, tt := range []struct {
+		name    string
+		failure error
+	}{
+		{"unavailable", status.Error(codes.Unavailable, "The service is currently unavailable.")},
+		{"over quota", status.Error(codes.ResourceExhausted, "Quota exceeded.")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := newStandIn(t)
+			m.Add("docs-site/key", payload)
+			m.Fail("docs-site/key", tt.failure)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			go func() {
+				if m.AwaitCalls(ctx, "docs-site/key", 2) == nil {
+					m.Fail("docs-site/key", nil)
+				}
+			}()
+			c := newClient(t, secretmanager.Options{EmulatorHost: m.Address()})
+			if got, err := c.Fetch(ctx, ref(t, "sm://docs-site/key")); got != payload || err != nil {
+				t.Errorf("Fetch = %q, %v", got, err)
+			}
+		})
 	}
 }
 

@@ -22,14 +22,18 @@ type store struct {
 	mu       sync.Mutex
 	versions map[string][]string // By PROJECT/NAME.
 	failure  error
-	delay    time.Duration
+	delay    time.Duration // Of each answer, also of one that follows the context's end.
 	gate     chan struct{} // If there is one, calls wait until it is closed.
 	connects int
 	calls    int
+	underWay int
 	closes   int
 }
 
-var errNotFound = errors.New("not found")
+var (
+	errNotFound = errors.New("not found")
+	errUnderWay = errors.New("closed during a lookup")
+)
 
 // newStore returns a store with the versions of docs-site/key.
 func newStore(versions ...string) *store {
@@ -80,8 +84,11 @@ func (s *store) Connect(context.Context) (secrets.Store, error) {
 func (s *store) Fetch(ctx context.Context, r secrets.Ref) (string, error) {
 	s.mu.Lock()
 	s.calls++
+	s.underWay++
 	gate, delay := s.gate, s.delay
 	s.mu.Unlock()
+	defer s.end()
+	defer time.Sleep(delay)
 	if gate != nil {
 		select {
 		case <-gate:
@@ -89,7 +96,6 @@ func (s *store) Fetch(ctx context.Context, r secrets.Ref) (string, error) {
 			return "", fmt.Errorf("hangs: %w", ctx.Err())
 		}
 	}
-	time.Sleep(delay)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,11 +113,20 @@ func (s *store) Fetch(ctx context.Context, r secrets.Ref) (string, error) {
 	return versions[number-1], nil
 }
 
+func (s *store) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.underWay--
+}
+
 // Close implements [secrets.Store].
 func (s *store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closes++
+	if s.underWay > 0 {
+		return errUnderWay
+	}
 	return nil
 }
 
