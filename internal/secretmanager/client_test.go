@@ -308,7 +308,10 @@ func TestFetch_CanceledWhileAskingForAccount(t *testing.T) {
 // ends with its context, and the cause is not lost.
 func TestFetch_Unavailable(t *testing.T) {
 	t.Parallel()
-	const nowhere = "127.0.0.1:1" // No listener of another test is given that port.
+	const (
+		nowhere   = "127.0.0.1:1" // No listener of another test is given that port.
+		checkHost = ": check that SECRET_MANAGER_EMULATOR_HOST=ADDRESS is right"
+	)
 	for _, tt := range []struct {
 		name    string
 		address string
@@ -317,24 +320,26 @@ func TestFetch_Unavailable(t *testing.T) {
 	}{
 		{
 			name: "connection refused", address: nowhere,
-			want: "(Unavailable: connection error: desc = \"transport: Error while dialing: dial tcp ADDRESS: connect: connection refused\")",
+			want: "Secret Manager does not answer (Unavailable: connection error: " +
+				"desc = \"transport: Error while dialing: dial tcp ADDRESS: connect: connection refused\")" + checkHost,
 		},
 		{
 			name:    "unavailable",
 			arrange: func(_ context.Context, m *standin.SecretManager) { m.SetDown(true) },
-			want:    "(Unavailable: The service is currently unavailable.)",
+			want:    "Secret Manager does not answer (Unavailable: The service is currently unavailable.)" + checkHost,
 		},
 		{
 			name: "over quota",
 			arrange: func(_ context.Context, m *standin.SecretManager) {
 				m.Fail("docs-site/key", status.Error(codes.ResourceExhausted, "Quota exceeded."))
 			},
-			want: "(ResourceExhausted: Quota exceeded.)",
+			want: "Secret Manager's quota is used up (ResourceExhausted: Quota exceeded.): " +
+				"raise it at https://console.cloud.google.com/iam-admin/quotas?project=docs-site",
 		},
 		{
 			name:    "hangs",
 			arrange: func(_ context.Context, m *standin.SecretManager) { m.Hold() },
-			want:    "(DeadlineExceeded: ...)",
+			want:    "Secret Manager does not answer (DeadlineExceeded: ...)" + checkHost,
 		},
 		{
 			name: "unavailable, then hangs",
@@ -346,7 +351,7 @@ func TestFetch_Unavailable(t *testing.T) {
 					}
 				}()
 			},
-			want: "(Unavailable: The service is currently unavailable.)",
+			want: "Secret Manager does not answer (Unavailable: The service is currently unavailable.)" + checkHost,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -366,11 +371,10 @@ func TestFetch_Unavailable(t *testing.T) {
 			if err == nil {
 				t.Fatal("fetched")
 			}
-			want := "Secret Manager does not answer " + tt.want + ": check that SECRET_MANAGER_EMULATOR_HOST=ADDRESS is right"
 			got := strings.ReplaceAll(err.Error(), tt.address, "ADDRESS")
 			// The text depends on which side notices first. It adds nothing to the code.
 			got = regexp.MustCompile(`\(DeadlineExceeded: .*\)`).ReplaceAllString(got, "(DeadlineExceeded: ...)")
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if took := time.Since(start); took > 5*time.Second {

@@ -44,7 +44,10 @@ func (c *Client) explain(ctx context.Context, r secrets.Ref, cause error) error 
 		fix = "on Google Cloud, check that the service account still exists and is enabled; elsewhere, log in with `" + loginCommand + "`"
 	case codes.Canceled:
 		problem = "interrupted while waiting for Secret Manager"
-	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
+	case codes.ResourceExhausted:
+		problem = "Secret Manager's quota is used up"
+		fix = "raise it at https://console.cloud.google.com/iam-admin/quotas?project=" + r.Project()
+	case codes.Unavailable, codes.DeadlineExceeded:
 		problem = "Secret Manager does not answer"
 		if c.options.EmulatorHost != "" {
 			fix = "check that SECRET_MANAGER_EMULATOR_HOST=" + c.options.EmulatorHost + " is right"
