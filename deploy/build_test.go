@@ -11,10 +11,10 @@ import (
 	"google.golang.org/api/cloudbuild/v1"
 )
 
-// standIns is the PATH with a gcloud and a curl that stand in.
+// standIns returns a PATH with a fake gcloud and a fake curl.
 func standIns(t *testing.T) string {
 	t.Helper()
-	read(t, "testdata/gcloud") // For the test's cache, which does not see what is run.
+	read(t, "testdata/gcloud") // Makes the cached result of the test depend on the file.
 	read(t, "testdata/curl")
 	dir, err := filepath.Abs("testdata")
 	if err != nil {
@@ -23,18 +23,18 @@ func standIns(t *testing.T) string {
 	return dir + ":/usr/bin:/bin"
 }
 
-// buildStep runs the script of a step of cloudbuild.yaml with the stand-ins,
-// which keep what they are told in a directory. It returns what was printed, errors
+// buildStep runs the script of a step of cloudbuild.yaml with the fake gcloud and
+// curl, which keep their state in a directory. It returns the output, standard error
 // included.
 func buildStep(t *testing.T, state, id string, environment ...string) (string, error) {
 	t.Helper()
-	read(t, "env.sh") // For the test's cache, which does not see what is run.
+	read(t, "env.sh") // Makes the cached result of the test depend on the file.
 	build := load[cloudbuild.Build](t, "../cloudbuild.yaml")
 	i := slices.IndexFunc(build.Steps, func(s *cloudbuild.BuildStep) bool { return s.Id == id })
 	if i < 0 {
 		t.Fatalf("cloudbuild.yaml has no step %s", id)
 	}
-	// A build has these directories for itself, tests do not.
+	// A build has these directories to itself. Parallel tests do not.
 	workspace := state + "/workspace/"
 	if err := os.MkdirAll(workspace, 0o755); err != nil {
 		t.Fatal(err)
@@ -51,18 +51,18 @@ func buildStep(t *testing.T, state, id string, environment ...string) (string, e
 	return string(out), err
 }
 
-// A tag opens its revision to the public. A build that ends anywhere between the
-// tag and the traffic must not leave it behind.
-func TestBuildLeavesNoTag(t *testing.T) {
+// A tag makes its revision public. A build that fails after it has set the tag must
+// remove it.
+func TestBuild_TagRemoved(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name        string
 		environment []string
 		failing     string // The step that fails.
 	}{
-		{"all is well", nil, ""},
+		{"no step fails", nil, ""},
 		{"the revision does not become ready", []string{"FAIL=run deploy"}, "deploy"},
-		{"the service's address is not known", []string{"FAIL=services describe"}, "smoke"},
+		{"the service cannot be described", []string{"FAIL=services describe"}, "smoke"},
 		{"the revision is not healthy", []string{"HEALTH=503"}, "smoke"},
 		{"the revision grants no session", []string{"SESSION=502"}, "smoke"},
 		{"the traffic does not move", []string{"FAIL=--to-revisions"}, "traffic"},
@@ -90,7 +90,7 @@ func TestBuildLeavesNoTag(t *testing.T) {
 				t.Errorf("step %q failed, want %q:\n%s", failed, tt.failing, said)
 			}
 			if tags, err := filepath.Glob(state + "/tag_*"); err != nil || len(tags) != 0 {
-				t.Errorf("left behind: %v %v", tags, err)
+				t.Errorf("tags left: %v %v", tags, err)
 			}
 			traffic, err := os.ReadFile(state + "/traffic")
 			if got := string(traffic); (err == nil) != (tt.failing == "") || err == nil && got != "docent-b-b0b1b2b3=100\n" {

@@ -1,6 +1,6 @@
-// Package deploy_test holds that what is deployed fits together: the files for
-// Google Cloud are what its APIs take and what Docent's configuration takes,
-// and the image's build makes a binary that serves.
+// Package deploy_test checks the deployment: that Google Cloud's APIs and Docent's
+// configuration accept the files, that these agree with each other, and that the
+// image's build produces a binary that serves.
 package deploy_test
 
 import (
@@ -32,8 +32,8 @@ import (
 	"google.golang.org/api/run/v1"
 )
 
-// decode reads YAML or JSON into a type of an API, whose JSON names count. It
-// refuses every field that the type does not have.
+// decode reads YAML or JSON into an API type by the type's JSON names. It refuses
+// every field that the type does not have.
 func decode(data []byte, into any) error {
 	var document any
 	if err := yaml.Unmarshal(data, &document); err != nil {
@@ -48,8 +48,8 @@ func decode(data []byte, into any) error {
 	if err := strict.Decode(into); err != nil {
 		return err
 	}
-	// Types with a float in them decode themselves, and not strictly: so what was
-	// understood is written again, and must be all there was.
+	// Types with a float have an UnmarshalJSON of their own, which is not strict. So
+	// encode the result again and check that nothing is missing.
 	understood, err := json.Marshal(into)
 	if err != nil {
 		return err
@@ -58,7 +58,8 @@ func decode(data []byte, into any) error {
 	return errors.Join(json.Unmarshal(wanted, &was), json.Unmarshal(understood, &is), missing("", was, is))
 }
 
-// missing returns what is in a, but not in b. The API types leave out zeros.
+// missing returns an error for each value of a that b does not have. The API types
+// omit zeros.
 func missing(path string, a, b any) error {
 	switch a := a.(type) {
 	case map[string]any:
@@ -71,7 +72,7 @@ func missing(path string, a, b any) error {
 	case []any:
 		b, _ := b.([]any)
 		if len(a) != len(b) {
-			return fmt.Errorf("%s: %d elements of %d were understood", path, len(b), len(a))
+			return fmt.Errorf("%s: %d of %d elements were decoded", path, len(b), len(a))
 		}
 		var faults []error
 		for i := range a {
@@ -80,7 +81,7 @@ func missing(path string, a, b any) error {
 		return errors.Join(faults...)
 	}
 	if a != b && a != nil && !reflect.ValueOf(a).IsZero() {
-		return fmt.Errorf("%s: %v was understood as %v", path, a, b)
+		return fmt.Errorf("%s: %v was decoded as %v", path, a, b)
 	}
 	return nil
 }
@@ -94,7 +95,7 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-// load reads a file into a type of an API, strictly.
+// load reads a file into an API type. It refuses unknown fields.
 func load[T any](t *testing.T, path string) *T {
 	t.Helper()
 	into := new(T)
@@ -104,7 +105,7 @@ func load[T any](t *testing.T, path string) *T {
 	return into
 }
 
-// files returns what matches a pattern, which must be something.
+// files returns the files that match a pattern. There must be at least one.
 func files(t *testing.T, pattern string) []string {
 	t.Helper()
 	found, err := filepath.Glob(pattern)
@@ -114,7 +115,7 @@ func files(t *testing.T, pattern string) []string {
 	return found
 }
 
-func TestUnknownFieldsAreRefused(t *testing.T) {
+func TestDecode_UnknownField(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, text string
@@ -124,9 +125,9 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 		{"service", "spec: {template: {spec: {timeoutSeconds: 20}}}", &run.Service{}, true},
 		{"service, misspelt", "spec: {template: {spec: {timeoutSecond: 20}}}", &run.Service{}, false},
 		{"service, wrong type", "spec: {template: {spec: {timeoutSeconds: soon}}}", &run.Service{}, false},
-		{"twice the same", "spec: {}\nspec: {}", &run.Service{}, false},
+		{"duplicate key", "spec: {}\nspec: {}", &run.Service{}, false},
 		{"threshold", "conditions: [{conditionThreshold: {thresholdValue: 1, duration: 0s}}]", &monitoring.AlertPolicy{}, true},
-		{"threshold, misspelt beside a float", "conditions: [{conditionThreshold: {thresholdValue: 1, durations: 0s}}]", &monitoring.AlertPolicy{}, false},
+		{"threshold, misspelt next to a float", "conditions: [{conditionThreshold: {thresholdValue: 1, durations: 0s}}]", &monitoring.AlertPolicy{}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -151,7 +152,7 @@ func environment(t *testing.T) map[string]string {
 	return variables
 }
 
-// configuration returns what Docent makes of service.yaml.
+// configuration returns Docent's configuration from service.yaml.
 func configuration(t *testing.T) config.Config {
 	t.Helper()
 	variables := environment(t)
@@ -163,9 +164,9 @@ func configuration(t *testing.T) config.Config {
 	return c
 }
 
-func TestEnvironmentIsDocents(t *testing.T) {
+func TestService_Environment(t *testing.T) {
 	t.Parallel()
-	known := map[string]bool{"GOMEMLIMIT": true} // Go's own.
+	known := map[string]bool{"GOMEMLIMIT": true} // Read by the Go runtime.
 	for field := range reflect.TypeFor[config.Config]().Fields() {
 		known[field.Tag.Get("env")] = true
 	}
@@ -188,7 +189,7 @@ func TestEnvironmentIsDocents(t *testing.T) {
 	}
 }
 
-func TestSecretsOfTheServiceAreSetUp(t *testing.T) {
+func TestService_Secrets(t *testing.T) {
 	t.Parallel()
 	commands := read(t, "testdata/setup.golden")
 	references := 0
@@ -213,7 +214,7 @@ func TestSecretsOfTheServiceAreSetUp(t *testing.T) {
 	}
 }
 
-func TestEnvironmentFileIsTheServices(t *testing.T) {
+func TestEnvFile(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "./env.sh", "my-docs-project")
 	cmd.Stdin = strings.NewReader(read(t, "../service.yaml"))
@@ -230,7 +231,7 @@ func TestEnvironmentFileIsTheServices(t *testing.T) {
 	}
 }
 
-// mebibytes reads 256Mi and 200MiB.
+// mebibytes parses sizes such as 256Mi and 200MiB.
 func mebibytes(t *testing.T, s string) int {
 	t.Helper()
 	n, err := strconv.Atoi(strings.TrimRight(s, "MiB"))
@@ -240,7 +241,7 @@ func mebibytes(t *testing.T, s string) int {
 	return n
 }
 
-func TestServiceFitsTogether(t *testing.T) {
+func TestService(t *testing.T) {
 	t.Parallel()
 	s := load[run.Service](t, "../service.yaml")
 	revision := s.Spec.Template
@@ -261,21 +262,21 @@ func TestServiceFitsTogether(t *testing.T) {
 	if want := "docent-run@PROJECT_ID.iam.gserviceaccount.com"; revision.Spec.ServiceAccountName != want {
 		t.Errorf("service account %q, want %q", revision.Spec.ServiceAccountName, want)
 	}
-	// The header's 10 s and the answer's budget must end before Cloud Run's
-	// patience, and that before Firebase Hosting's.
+	// Docent's deadlines (10 s for the header, then the answer's budget) must end
+	// before Cloud Run's timeout, and that one before Firebase Hosting's.
 	docents, clouds := 10*time.Second+c.RequestTimeout, time.Duration(revision.Spec.TimeoutSeconds)*time.Second
 	if docents >= clouds || clouds >= time.Minute {
 		t.Errorf("timeouts: Docent %s, Cloud Run %s, Firebase Hosting 1m0s; want each shorter than the next", docents, clouds)
 	}
 	if m := regexp.MustCompile(`idleConns = (\d+)`).FindStringSubmatch(read(t, "../internal/openai/openai.go")); m == nil || m[1] != fmt.Sprint(revision.Spec.ContainerConcurrency) {
-		t.Errorf("concurrency is %d, the connections kept to OpenAI are %v", revision.Spec.ContainerConcurrency, m)
+		t.Errorf("concurrency is %d, idle connections to OpenAI are %v", revision.Spec.ContainerConcurrency, m)
 	}
 	memory, limit := mebibytes(t, container.Resources.Limits["memory"]), mebibytes(t, environment(t)["GOMEMLIMIT"])
 	if needed := 60 + 2*22; limit <= needed || memory-limit < 32 {
-		t.Errorf("memory %d MiB, Go's limit %d MiB: want that over the %d that are needed, and room above it", memory, limit, needed)
+		t.Errorf("memory %d MiB, Go's limit %d MiB: want Go's limit over the %d MiB that are needed, and at least 32 MiB above it", memory, limit, needed)
 	}
 	if container.Resources.Limits["cpu"] != "1" {
-		t.Errorf("cpu %q: with less than one, Cloud Run takes one request at a time", container.Resources.Limits["cpu"])
+		t.Errorf("cpu %q: with less than one, an instance gets one request at a time", container.Resources.Limits["cpu"])
 	}
 	port := container.Ports[0].ContainerPort
 	if diff := cmp.Diff(&run.Probe{TcpSocket: &run.TCPSocketAction{Port: port}, TimeoutSeconds: 240, PeriodSeconds: 240, FailureThreshold: 1}, container.StartupProbe); diff != "" {
@@ -310,13 +311,13 @@ func TestBuild(t *testing.T) {
 	for _, right := range []string{"invoker", "iam", "services replace", "secrets"} {
 		for _, step := range b.Steps {
 			if strings.Contains(step.Script, right) {
-				t.Errorf("step %s mentions %s, which takes more than deploying revisions", step.Id, right)
+				t.Errorf("step %s mentions %s, which takes more rights than deploying revisions", step.Id, right)
 			}
 		}
 	}
 	for _, name := range regexp.MustCompile(`\$\{?(_[A-Z]+)`).FindAllStringSubmatch(text, -1) {
 		if _, ok := b.Substitutions[name[1]]; !ok {
-			t.Errorf("%s is used, but not among the substitutions", name[1])
+			t.Errorf("%s is used, but is not a substitution", name[1])
 		}
 	}
 	if c := configuration(t); !c.AllowedOrigins.Allows(b.Substitutions["_ORIGIN"]) {
@@ -334,13 +335,14 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// metric matches a metric of ours in a filter, outcomes what it counts.
+// metric matches a Docent metric in a filter, outcomes the list of outcomes that a
+// filter counts.
 var (
 	metric   = regexp.MustCompile(`logging\.googleapis\.com/user/(\w+)`)
 	outcomes = regexp.MustCompile(`metric\.labels\.outcome = one_of\(([^)]*)\)`)
 )
 
-func TestMonitoringCountsWhatIsLogged(t *testing.T) {
+func TestMonitoring_Metrics(t *testing.T) {
 	t.Parallel()
 	filters := map[string]string{}
 	for _, path := range files(t, "monitoring/metric-*.yaml") {
@@ -373,10 +375,10 @@ func TestMonitoringCountsWhatIsLogged(t *testing.T) {
 	}
 }
 
-// row matches a row of the table of errors in docs/http.md: status and code.
+// row matches the status and the code of a row in the table of errors in docs/http.md.
 var row = regexp.MustCompile("(?m)^\\| (5\\d\\d) \\| `(\\w+)` \\|")
 
-func TestAlertsCountEveryFailure(t *testing.T) {
+func TestMonitoring_FailureCodes(t *testing.T) {
 	t.Parallel()
 	var failures []string
 	for _, m := range row.FindAllStringSubmatch(read(t, "../docs/http.md"), -1) {
@@ -401,7 +403,7 @@ func TestAlertsCountEveryFailure(t *testing.T) {
 			}
 		}
 	}
-	// Of refusals at the ceiling only 60 a minute are logged, beside 600 grants.
+	// An instance at its ceiling logs 600 grants a minute, but only 60 refusals.
 	ratio := load[monitoring.AlertPolicy](t, "monitoring/alert-error-ratio.yaml").Conditions[0].ConditionThreshold
 	if ratio.ThresholdValue >= 60.0/(600+60) {
 		t.Errorf("the threshold %v is too high for an instance at its ceiling to reach", ratio.ThresholdValue)
@@ -414,7 +416,7 @@ func TestAlertsCountEveryFailure(t *testing.T) {
 	}
 }
 
-func TestAlertsLeadToTheirPage(t *testing.T) {
+func TestMonitoring_AlertPages(t *testing.T) {
 	t.Parallel()
 	for _, path := range files(t, "monitoring/alert-*.yaml") {
 		t.Run(path, func(t *testing.T) {
@@ -422,7 +424,7 @@ func TestAlertsLeadToTheirPage(t *testing.T) {
 			policy := load[monitoring.AlertPolicy](t, path)
 			page := strings.TrimSuffix(path, ".yaml") + ".md"
 			if !strings.Contains(policy.Documentation.Content, "deploy/"+page) {
-				t.Errorf("its text does not name %s", page)
+				t.Errorf("the alert's text does not name %s", page)
 			}
 			read(t, page)
 			for _, c := range policy.Conditions {
@@ -434,7 +436,7 @@ func TestAlertsLeadToTheirPage(t *testing.T) {
 	}
 }
 
-func TestDashboard(t *testing.T) {
+func TestMonitoring_DashboardLayout(t *testing.T) {
 	t.Parallel()
 	d := load[dashboard.Dashboard](t, "monitoring/dashboard.json")
 	taken := map[[2]int64]string{}
@@ -442,7 +444,7 @@ func TestDashboard(t *testing.T) {
 		for x := tile.XPos; x < tile.XPos+tile.Width; x++ {
 			for y := tile.YPos; y < tile.YPos+tile.Height; y++ {
 				if other := taken[[2]int64{x, y}]; other != "" || x >= d.MosaicLayout.Columns {
-					t.Fatalf("%q does not fit in beside %q", tile.Widget.Title, other)
+					t.Fatalf("%q overlaps %q or is outside the columns", tile.Widget.Title, other)
 				}
 				taken[[2]int64{x, y}] = tile.Widget.Title
 			}
@@ -450,7 +452,7 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-func TestFirebaseHosting(t *testing.T) {
+func TestHosting_Config(t *testing.T) {
 	t.Parallel()
 	var site struct {
 		Hosting struct {
@@ -497,13 +499,13 @@ func TestFirebaseHosting(t *testing.T) {
 		}
 	}
 	if slices.Contains(policy["script-src"], "'unsafe-inline'") {
-		t.Error("scripts in the page's text are allowed")
+		t.Error("the policy allows inline scripts")
 	}
 	if _, ok := headers["Cross-Origin-Embedder-Policy"]; ok {
 		t.Error("Cross-Origin-Embedder-Policy blocks ChatKit's frame")
 	}
-	// Whatever the page loads by itself must be there, but for what the rewrite
-	// has Docent answer.
+	// Every local file that the page loads must exist, except for what the rewrite
+	// forwards to Docent.
 	page := read(t, dir+site.Hosting.Public+"/index.html")
 	local := regexp.MustCompile(`(?:src|href)="(/[^"]+)"`).FindAllStringSubmatch(page, -1)
 	if len(local) == 0 {
@@ -515,9 +517,9 @@ func TestFirebaseHosting(t *testing.T) {
 		}
 	}
 	if !slices.Contains(policy["script-src"], "'self'") {
-		t.Errorf("script-src is %v, the widget is the site's own", policy["script-src"])
+		t.Errorf("script-src is %v, but the widget comes from the site's own origin", policy["script-src"])
 	}
 	if regexp.MustCompile(`<script>|<style>|style=| on\w+=`).MatchString(page) {
-		t.Error("the page has something that its own policy blocks")
+		t.Error("the page has inline scripts or styles, which its own policy blocks")
 	}
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Prints the environment of a service's manifest as gcloud's --env-vars-file
-# wants it, so that service and check job are configured in one place:
+# Prints the environment of a service manifest in the format of gcloud's
+# --env-vars-file, so that the service and the check job are configured in one
+# place:
 #
 #     deploy/env.sh PROJECT < service.yaml
 #
-# A variable is two lines there, a name in capitals and a value in quotes, which
-# a test holds.
+# In the manifest a variable is two lines: a name in capitals and a value in
+# quotes. A test checks this.
 set -euo pipefail
 
 project=${1:?usage: deploy/env.sh PROJECT < service.yaml}

@@ -19,16 +19,17 @@ import (
 )
 
 const (
-	// site is the example of a site on Firebase Hosting, tools what npm installs.
+	// site is the example site for Firebase Hosting, tools the directory where npm
+	// installs the emulator.
 	site  = "../examples/firebase-hosting/"
 	tools = "testdata/hosting/"
-	// frontEnd is an address of Google's front ends, as Cloud Run sees them behind
-	// a rewrite.
+	// frontEnd is the address of a Google front end, as Cloud Run sees it behind a
+	// rewrite.
 	frontEnd = "66.102.0.77"
 )
 
-// google stands in for the APIs that the emulator asks: it gives out a token, and
-// knows where the service runs.
+// google is a fake of the Google APIs that the emulator calls. It returns a token
+// and the service's URL.
 func google(t *testing.T, service string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,9 +47,9 @@ func google(t *testing.T, service string) string {
 	return server.URL
 }
 
-// exampleSite copies the example to a new directory and adds to its firebase.json
-// what the emulator needs: the name of the site, and where to listen. It looks for
-// free ports itself.
+// exampleSite copies the example to a new directory and adds the settings that the
+// emulator needs to its firebase.json: the site's name and the addresses to listen
+// on. The emulator finds free ports on its own.
 func exampleSite(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -72,26 +73,26 @@ func exampleSite(t *testing.T) string {
 	return dir
 }
 
-// serving matches what the emulator says of the address where it serves a site,
-// when it begins to.
+// serving matches the line in which the emulator prints the address that it serves
+// the site on.
 var serving = regexp.MustCompile(`hosting\[my-site\]: Local server: (http://127\.0\.0\.1:\d+)`)
 
-// hosting runs Firebase Hosting's own emulator with the example's site, in front
-// of a service, and returns its URL. It differs from Hosting: it adds no address to
-// X-Forwarded-For, and it forwards every cookie and a forged X-Forwarded-Host.
+// hosting runs Firebase Hosting's emulator with the example site in front of a
+// service and returns its URL. The emulator differs from Hosting: it adds no address
+// to X-Forwarded-For, and it forwards every cookie and a forged X-Forwarded-Host.
 func hosting(t *testing.T, service string) string {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		orSkip(t, "Node is not installed")
 	}
-	read(t, tools+"package-lock.json") // For the test's cache, which does not see what is run.
+	read(t, tools+"package-lock.json") // Makes the cached result of the test depend on the file.
 	program, err := filepath.Abs(tools + "node_modules/firebase-tools/lib/bin/firebase.js")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(program); err != nil {
-		orSkip(t, "Firebase's tools are not installed: `make deps` does that, with npm")
+		orSkip(t, "Firebase's tools are not installed: run `make deps`, which needs npm")
 	}
 	guard, alive, err := standin.Guard(node, program, "emulators:start", "--only=hosting", "--project=docent-test")
 	if err != nil {
@@ -103,7 +104,7 @@ func hosting(t *testing.T, service string) string {
 	guard.Stdout, guard.Stderr = write, write
 	guard.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + guard.Dir, "TMPDIR=" + guard.Dir,
-		"CI=true", // It then looks for neither news nor updates of itself.
+		"CI=true", // Turns off checks for news and updates.
 		"FIREBASE_TOKEN=1//token", "FIREBASE_TOKEN_URL=" + apis, "CLOUD_RUN_API_URL=" + apis, "FIREBASE_HOSTING_API_URL=" + apis, "FIREBASE_API_URL=" + apis,
 	}
 	if err := guard.Start(); err != nil {
@@ -112,14 +113,14 @@ func hosting(t *testing.T, service string) string {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		guard.Wait() // The guard kills itself, too.
+		guard.Wait() // Its error says nothing: the guard also kills itself.
 		write.Close()
 	}()
 	t.Cleanup(func() {
 		alive.Close()
 		<-ended
 	})
-	// A machine that is busy takes its time, but not this long.
+	// Even a busy machine does not take this long.
 	slow := time.AfterFunc(time.Minute, func() { alive.Close() })
 	defer slow.Stop()
 	var said strings.Builder
@@ -130,12 +131,12 @@ func hosting(t *testing.T, service string) string {
 			return m[1]
 		}
 	}
-	t.Fatalf("the emulator of Firebase Hosting does not serve:\n%s", &said)
+	t.Fatalf("the emulator of Firebase Hosting did not start:\n%s", &said)
 	return ""
 }
 
-// behindHosting runs Docent with a stand-in OpenAI behind it and Hosting in front
-// of it, and trusts both of Hosting's hops.
+// behindHosting runs Docent between the Hosting emulator and a fake OpenAI. Docent
+// trusts both of Hosting's hops.
 func behindHosting(t *testing.T) (url string, openai *standin.OpenAI) {
 	t.Helper()
 	openai = standin.NewOpenAI(testKey, testWorkflow)
@@ -144,7 +145,7 @@ func behindHosting(t *testing.T) (url string, openai *standin.OpenAI) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop() })
-	cmd := exec.CommandContext(context.Background(), theImage(t).binary) // Its end is the test's to see.
+	cmd := exec.CommandContext(context.Background(), theImage(t).binary) // start stops the process.
 	cmd.Env = []string{
 		"PORT=127.0.0.1:0", "ALLOWED_ORIGINS=" + testOrigin, "OPENAI_API_KEY=" + testKey, "CHATKIT_WORKFLOW_ID=" + testWorkflow,
 		"OPENAI_BASE_URL=" + base, "IDENTITY_KEY=" + testIdentity, "LOG_FORMAT=json",
@@ -153,8 +154,8 @@ func behindHosting(t *testing.T) (url string, openai *standin.OpenAI) {
 	return hosting(t, start(t, cmd).url), openai
 }
 
-// hostedRequest is a page's request for a session, with the addresses that Hosting
-// and Cloud Run would have appended.
+// hostedRequest returns a page's session request with the addresses that Hosting
+// and Cloud Run append.
 func hostedRequest(t *testing.T, url, visitor string) *http.Request {
 	t.Helper()
 	req := sessionRequest(t, url)
@@ -163,15 +164,15 @@ func hostedRequest(t *testing.T, url, visitor string) *http.Request {
 	return req
 }
 
-// One emulator serves all of this: it takes seconds to start.
+// The subtests share one emulator, because it takes seconds to start.
 //
-//nolint:paralleltest,tparallel // The subtests share what OpenAI was asked for.
+//nolint:paralleltest,tparallel // The subtests share the list of OpenAI's requests.
 func TestHosting(t *testing.T) {
 	t.Parallel()
 	url, openai := behindHosting(t)
 
-	// The tag of the example's page must find the script behind the rewrite, and
-	// the session next to it.
+	// The rewrite must serve the script that the example's tag names, and the session
+	// endpoint next to it.
 	t.Run("widget", func(t *testing.T) {
 		get := func(url string) (*http.Response, string) {
 			t.Helper()
@@ -187,7 +188,7 @@ func TestHosting(t *testing.T) {
 		}
 		tag := regexp.MustCompile(`<script src="(/api/chatkit/[^"]+)" async></script>`).FindStringSubmatch(body)
 		if tag == nil {
-			t.Fatalf("the page has no tag of the widget:\n%s", body)
+			t.Fatalf("the page has no script tag for the widget:\n%s", body)
 		}
 		script, body := get(url + tag[1])
 		if script.StatusCode != http.StatusOK || !strings.HasPrefix(script.Header.Get("Content-Type"), "text/javascript") || body != read(t, "../internal/widget/widget.js") {
@@ -205,7 +206,7 @@ func TestHosting(t *testing.T) {
 	})
 
 	t.Run("cookie", func(t *testing.T) {
-		// ask returns the visitor's cookie, and who OpenAI was told they are.
+		// ask returns the visitor's cookie and the user ID that OpenAI got.
 		ask := func(cookies ...string) (cookie, user string) {
 			t.Helper()
 			req := hostedRequest(t, url, "192.0.2.2")
@@ -216,10 +217,10 @@ func TestHosting(t *testing.T) {
 			if resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ek_`) {
 				t.Fatalf("%d %s", resp.StatusCode, body)
 			}
-			// No other name gets through Hosting from the browser to the service.
+			// Hosting passes no cookie of another name to the service.
 			set := resp.Cookies()
 			if len(set) != 1 || set[0].Name != "__session" {
-				t.Fatalf("the cookies %v came through, want __session alone; Cache-Control is %q", set, resp.Header.Get("Cache-Control"))
+				t.Fatalf("cookies %v, want only __session; Cache-Control is %q", set, resp.Header.Get("Cache-Control"))
 			}
 			return set[0].Name + "=" + set[0].Value, openai.Asked()[len(openai.Asked())-1].User
 		}
@@ -256,9 +257,9 @@ func TestHosting(t *testing.T) {
 	})
 }
 
-// The lock file must name no registry: npm then installs from the one that it is
-// configured for.
-func TestToolsComeFromAnyRegistry(t *testing.T) {
+// The lock files must not name a registry, so that npm installs from the configured
+// one.
+func TestLockFiles_NoRegistry(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{tools, "../examples/astro/", "../internal/widget/"} {
 		var lock struct {

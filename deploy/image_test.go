@@ -34,16 +34,16 @@ const (
 	testRevision = "0123456789abcdef0123456789abcdef01234567"
 )
 
-// image is what the Dockerfile makes.
+// image is the result of the Dockerfile.
 type image struct {
-	binary     string // Where it was built.
-	path       string // Where it is in the image.
+	binary     string // The path where it was built.
+	path       string // The path in the image.
 	base       string
 	user       string
 	entrypoint []string
 }
 
-// imageDir is where the image is built, once for all tests that want it.
+// imageDir is the directory where the image is built, once for all tests.
 var imageDir string
 
 var built = sync.OnceValues(func() (image, error) { return buildImage(imageDir) })
@@ -58,9 +58,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// buildImage does what the Dockerfile says, command by command, in a directory
-// that holds what it copies and nothing else. Of the machine it uses the
-// compiler and its caches.
+// buildImage runs the Dockerfile's instructions in a directory that holds only the
+// files that it copies. It uses the machine's Go compiler and caches.
 func buildImage(dir string) (image, error) {
 	text, err := os.ReadFile("../Dockerfile")
 	if err != nil {
@@ -107,7 +106,7 @@ func buildImage(dir string) (image, error) {
 			err = copyIn(workdir, words)
 		case instruction == "RUN" && stage != "":
 			if rest != "go mod download" && variable["GOPROXY"] != "off" {
-				return i, fmt.Errorf("the network is open to %q", rest)
+				return i, fmt.Errorf("%q may use the network", rest)
 			}
 			cmd := exec.Command("sh", "-c", rest)
 			cmd.Dir, cmd.Env = workdir, env
@@ -121,7 +120,7 @@ func buildImage(dir string) (image, error) {
 		case instruction == "ENTRYPOINT":
 			err = json.Unmarshal([]byte(rest), &i.entrypoint)
 		default:
-			err = errors.New("this test does not know the instruction")
+			err = errors.New("this test does not support the instruction")
 		}
 		if err != nil {
 			return i, fmt.Errorf("%s: %w", line, err)
@@ -130,8 +129,8 @@ func buildImage(dir string) (image, error) {
 	return i, nil
 }
 
-// copyIn copies files and directories of the repository into a directory, but
-// for what .dockerignore keeps away by its name.
+// copyIn copies files and directories of the repository into a directory, except
+// for those whose names .dockerignore excludes.
 func copyIn(workdir string, words []string) error {
 	ignore, err := os.ReadFile("../.dockerignore")
 	if err != nil {
@@ -217,13 +216,13 @@ func TestImage(t *testing.T) {
 		}
 		for _, source := range words[1 : len(words)-1] {
 			if !slices.Contains(kept, "!"+source) {
-				t.Errorf(".dockerignore keeps %s from the build", source)
+				t.Errorf(".dockerignore excludes %s from the build", source)
 			}
 		}
 	}
 }
 
-func TestImageIsBuiltOfProductCodeAlone(t *testing.T) {
+func TestImage_Sources(t *testing.T) {
 	t.Parallel()
 	theImage(t)
 	found := map[string]bool{}
@@ -244,11 +243,11 @@ func TestImageIsBuiltOfProductCodeAlone(t *testing.T) {
 // process is a running Docent.
 type process struct {
 	url    string
-	output *bytes.Buffer // To be read once the process has ended.
+	output *bytes.Buffer // Only read it after the process has ended.
 	stop   func()
 }
 
-// start runs a command that is Docent, until the test ends at the latest.
+// start runs Docent and waits until it listens. It stops Docent when the test ends.
 func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{output: &bytes.Buffer{}}
@@ -315,7 +314,7 @@ func answer(t *testing.T, client *http.Client, req *http.Request) (*http.Respons
 	return resp, string(body)
 }
 
-// orSkip skips a test that lacks something, or fails it where CI must have it.
+// orSkip skips a test because something is missing. In CI it fails the test.
 func orSkip(t *testing.T, lacks string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -324,12 +323,12 @@ func orSkip(t *testing.T, lacks string) {
 	t.Skip(lacks)
 }
 
-func TestImageServesFromAnEmptyRoot(t *testing.T) {
+func TestImage_EmptyRoot(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
 		orSkip(t, "changing the root directory takes root")
 	}
-	// Over TLS, which only the image's CA bundle can vouch for.
+	// Over TLS. Docent can verify this certificate only with the image's CA bundle.
 	openai := standin.NewOpenAI(testKey, testWorkflow)
 	upstream := httptest.NewTLSServer(openai)
 	t.Cleanup(upstream.Close)
@@ -343,13 +342,14 @@ func TestImageServesFromAnEmptyRoot(t *testing.T) {
 	if err := os.WriteFile(root+"/etc/ssl/certs/ca-certificates.crt", bundle, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// Not copied: what this process has open for writing, even for a moment, a
-	// child that starts just then keeps open, and it cannot be run.
+	// Link the binary rather than copying it. A child process that starts during the
+	// copy would inherit the open file, and the kernel does not execute a file that is
+	// open for writing (ETXTBSY).
 	if err := os.Link(i.binary, root+i.path); err != nil {
 		t.Fatal(err)
 	}
 	inside := func(arguments ...string) *exec.Cmd {
-		cmd := exec.CommandContext(context.Background(), i.entrypoint[0], arguments...) // Its end is the test's to see.
+		cmd := exec.CommandContext(context.Background(), i.entrypoint[0], arguments...) // The test itself stops the process.
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
 		return cmd

@@ -17,13 +17,13 @@ import (
 	"google.golang.org/api/run/v1"
 )
 
-// secretKey and secretWorkflow are what setup.sh is given and must not show.
+// secretKey and secretWorkflow are the secrets that setup.sh gets and must not print.
 const (
 	secretKey      = "sk-proj-CANARY00000000000000000000000KEY"
 	secretWorkflow = "wf_CANARY0000000000000000"
 )
 
-var update = flag.Bool("update", false, "write the golden file anew")
+var update = flag.Bool("update", false, "rewrite the golden file")
 
 // setup runs this repository's setup.sh.
 func setup(t *testing.T, state string, arguments ...string) (string, error) {
@@ -31,12 +31,12 @@ func setup(t *testing.T, state string, arguments ...string) (string, error) {
 	return setupOf(t, "..", state, arguments...)
 }
 
-// setupOf runs the setup.sh of a repository without a terminal, with a gcloud that
-// stands in and keeps what it is told in a directory. It returns what was printed,
-// errors included.
+// setupOf runs a repository's setup.sh without a terminal and with a fake gcloud,
+// which keeps its state in a directory. It returns the output, standard error
+// included.
 func setupOf(t *testing.T, repository, state string, arguments ...string) (string, error) {
 	t.Helper()
-	read(t, "setup.sh") // For the test's cache, which does not see what is run.
+	read(t, "setup.sh") // Makes the cached result of the test depend on the file.
 	read(t, "env.sh")
 	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-x", repository + "/deploy/setup.sh", "--project=my-docs-project", "--region=europe-west1"}, arguments...)...)
 	cmd.Env = []string{"PATH=" + standIns(t), "HOME=" + state, "STATE=" + state}
@@ -46,12 +46,12 @@ func setupOf(t *testing.T, repository, state string, arguments ...string) (strin
 			t.Errorf("%s is printed:\n%s", secret, out)
 		}
 	}
-	// With -x, bash says what it reads until the script turns that off.
+	// With -x, bash prints each command until the script turns that off.
 	return regexp.MustCompile(`(?m)^\+.*\n`).ReplaceAllString(string(out), ""), err
 }
 
-// secretFiles are the options that name files with the secrets, as seen from
-// here: setup.sh works elsewhere.
+// secretFiles returns the options that name files with the secrets. The paths are
+// relative to the test's directory, although setup.sh works in another one.
 func secretFiles(t *testing.T) []string {
 	t.Helper()
 	here, err := os.Getwd()
@@ -71,7 +71,7 @@ func secretFiles(t *testing.T) []string {
 	return []string{"--openai-api-key-file=" + key, "--workflow-id-file=" + workflow}
 }
 
-func TestDryRun(t *testing.T) {
+func TestSetup_DryRun(t *testing.T) {
 	t.Parallel()
 	state := t.TempDir()
 	first, err := setup(t, state, "--dry-run")
@@ -92,14 +92,14 @@ func TestDryRun(t *testing.T) {
 	if log, err := os.ReadFile(state + "/log"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("gcloud was run:\n%s", log)
 	}
-	// With secrets at hand it prints their files' names, as setup checks for both.
+	// With secret files, it prints their names. setup fails if it prints a secret.
 	if out, err := setup(t, state, append(secretFiles(t), "--dry-run")...); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-// commands returns what gcloud was asked to do, without the questions, and what
-// it was given to store.
+// commands returns the gcloud commands that were run, without those that only
+// describe, and the secrets that were stored.
 func commands(t *testing.T, state string) (did []string, stored map[string]string) {
 	t.Helper()
 	stored = map[string]string{}
@@ -115,7 +115,7 @@ func commands(t *testing.T, state string) (did []string, stored map[string]strin
 		}
 		for _, secret := range []string{secretKey, secretWorkflow} {
 			if strings.Contains(command, secret) {
-				t.Errorf("an argument of gcloud is %s", secret)
+				t.Errorf("gcloud got %s as an argument", secret)
 			}
 		}
 	}
@@ -167,10 +167,10 @@ func TestSetup(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(served, checked); diff != "" {
-		t.Errorf("the check job tries another environment (-service +job):\n%s", diff)
+		t.Errorf("the check job's environment differs from the service's (-service +job):\n%s", diff)
 	}
 
-	// Again: nothing that is there is made, replaced or given another value.
+	// The second run creates and replaces nothing and adds no secret version.
 	if out, err := setup(t, state, options...); err != nil {
 		t.Fatalf("the second time: %v\n%s", err, out)
 	}
@@ -185,10 +185,10 @@ func TestSetup(t *testing.T) {
 	}
 }
 
-// binding matches a role that an account is given, and on what.
+// binding matches a role that setup.sh grants to an account, and the resource.
 var binding = regexp.MustCompile(`(?m)^gcloud (.*) add-iam-policy-binding (\S+) --member=serviceAccount:(docent-\w+)@\S+ --role=(\S+)`)
 
-func TestAccountsHaveNoRoleTooMany(t *testing.T) {
+func TestSetup_Roles(t *testing.T) {
 	t.Parallel()
 	got := map[string][]string{}
 	for _, m := range binding.FindAllStringSubmatch(read(t, "testdata/setup.golden"), -1) {
@@ -214,7 +214,7 @@ func TestAccountsHaveNoRoleTooMany(t *testing.T) {
 	}
 }
 
-func TestSetupMendsWhatIsMissing(t *testing.T) {
+func TestSetup_MissingSecret(t *testing.T) {
 	t.Parallel()
 	state, options := t.TempDir(), secretFiles(t)
 	if out, err := setup(t, state, options...); err != nil {
@@ -235,15 +235,15 @@ func TestSetupMendsWhatIsMissing(t *testing.T) {
 	if !cmp.Equal(stored, map[string]string{"chatkit-workflow-id": secretWorkflow}) {
 		t.Errorf("stored %v, want the workflow's ID alone", stored)
 	}
-	// What was wrong in service.yaml may have been mended since.
+	// The operator may have fixed service.yaml since the first run.
 	if all := strings.Join(did, "\n"); !strings.Contains(all, "run jobs update docent-check") {
 		t.Errorf("the check job keeps the environment of the first run:\n%s", all)
 	}
 }
 
-// A build updates the check job to the image that it has built. Setup must not put
-// the job back to the first one, which may know less than service.yaml asks for.
-func TestSetupKeepsTheImageOfTheCheckJob(t *testing.T) {
+// A build updates the check job to its new image. Setup must not reset the job to
+// the first image, which may not support everything in service.yaml.
+func TestSetup_CheckJobImage(t *testing.T) {
 	t.Parallel()
 	state, options := t.TempDir(), secretFiles(t)
 	if out, err := setup(t, state, options...); err != nil {
@@ -257,7 +257,7 @@ func TestSetupKeepsTheImageOfTheCheckJob(t *testing.T) {
 	if out, err := buildStep(t, state, "check", "_IMAGE="+built); err != nil {
 		t.Fatalf("the build's check: %v\n%s", err, out)
 	}
-	// The next setup has another environment, and the job has lost its account.
+	// The next setup has another environment, and the job has a wrong account.
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +287,7 @@ func TestSetupKeepsTheImageOfTheCheckJob(t *testing.T) {
 	}
 }
 
-func TestSetupRefuses(t *testing.T) {
+func TestSetup_BadOptions(t *testing.T) {
 	t.Parallel()
 	empty := t.TempDir() + "/empty"
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
@@ -298,13 +298,13 @@ func TestSetupRefuses(t *testing.T) {
 		arguments []string
 		want      string
 	}{
-		{"a secret as an argument", []string{"--openai-api-key=" + secretKey}, "there is no option --openai-api-key "},
-		{"a secret by itself", []string{secretKey}, "the options begin with --"},
-		{"no terminal and no file", nil, "there is no terminal to ask for OpenAI API key"},
+		{"a secret as an argument", []string{"--openai-api-key=" + secretKey}, "unknown option --openai-api-key "},
+		{"a secret without an option", []string{secretKey}, "options start with --"},
+		{"no terminal and no file", nil, "cannot prompt for the OpenAI API key without a terminal"},
 		{"an empty file", []string{"--openai-api-key-file=" + empty}, "the value of openai-api-key is empty"},
-		{"a file that is not there", []string{"--openai-api-key-file=/nowhere"}, "/nowhere cannot be read"},
-		{"a project that is no ID", []string{"--project=a b;c"}, "--project must be"},
-		{"a region that is none", []string{"--region=europe"}, "--region must be"},
+		{"a missing file", []string{"--openai-api-key-file=/nowhere"}, "/nowhere cannot be read"},
+		{"an invalid project ID", []string{"--project=a b;c"}, "--project must be"},
+		{"an invalid region", []string{"--region=europe"}, "--region must be"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
