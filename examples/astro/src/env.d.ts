@@ -1,5 +1,5 @@
 interface ImportMetaEnv {
-  /** Where Docent is, if not behind this site's own origin: https://docs-chat.example.com */
+  /** Docent's address, such as https://docs-chat.example.com. Default: this site's own origin. */
   readonly PUBLIC_DOCENT_URL?: string;
 }
 
