@@ -37,8 +37,8 @@ func TestABadConfigurationStopsTheStart(t *testing.T) {
 	t.Parallel()
 	const faults = `the configuration is not right:
   PORT must be a port, or an address and port such as 127.0.0.1:8787
-  ALLOWED_ORIGINS entry 1, "https://*.com": names under "com" are anybody's to register: put the * below one of your own, as in *.my-site.com
-  ALLOWED_ORIGINS entry 2, "https://docs.example.com/": drop "/" at its end: an origin has no path, query or fragment, nor a slash
+  ALLOWED_ORIGINS entry 1, "https://*.com": anyone can register a name under "com": put the * below your own name, as in *.my-site.com
+  ALLOWED_ORIGINS entry 2, "https://docs.example.com/": remove "/" from the end: an origin has no path, query, fragment or final slash
   CHATKIT_WORKFLOW_ID must be set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id
 `
 	bad := []string{"PORT=" + testKey, "ALLOWED_ORIGINS=https://*.com,https://docs.example.com/", "OPENAI_API_KEY=" + testKey}

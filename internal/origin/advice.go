@@ -8,8 +8,8 @@ import (
 )
 
 // advice says what is wrong with an entry and what would be right. Its pieces are
-// the parts of the entry that it repeats: an entry may be a key that was pasted
-// into the wrong variable, and then the log must hold no part of it.
+// the parts of the entry that it quotes. They are kept apart because an entry may be
+// a key in the wrong variable, of which the log must not contain any part.
 type advice struct {
 	format string
 	pieces []any
@@ -28,7 +28,7 @@ func (a *advice) withoutPieces() error {
 	return &advice{a.format, hidden}
 }
 
-// faultOf names an entry by its number, and by its text where that is plainly an
+// faultOf names an entry by its number, and also by its text if that is clearly an
 // origin.
 func faultOf(number int, entry string, err error) error {
 	if quotable(entry) {
@@ -42,22 +42,23 @@ func faultOf(number int, entry string, err error) error {
 }
 
 var (
-	// plain matches an http or https origin, be it a bad one: a host, a port and a
-	// few characters after it. There is no room for a user, and none for a key but
-	// in the host.
+	// plain matches an http or https origin, even an invalid one: a host, a port and a
+	// few characters after it. It does not match a user, and a key can only be in the
+	// host.
 	plain = regexp.MustCompile(`(?i)^https?://([\pL\pN.*_-]+|\[[0-9a-f:.*]+\])(:[0-9*]{0,6})?([/\\?#][^@]{0,7})?$`)
-	// prefixed matches what begins as OpenAI's keys, client secrets and sessions do.
+	// prefixed matches text that starts like OpenAI's keys, client secrets and sessions.
 	prefixed = regexp.MustCompile(`(?i)(^|[^a-z0-9])(sk|ek|sess)[-_][a-z0-9_-]{8}`)
-	// runs matches what is as long as other keys are, if there are digits in it.
+	// runs matches text that is as long as other keys. It is only a key if it has a
+	// digit.
 	runs = regexp.MustCompile(`[0-9A-Za-z_-]{32,}|[0-9A-Za-z_]{20,}`)
 )
 
-// quotable reports whether an entry may be repeated in a message.
+// quotable reports whether a message may quote an entry.
 func quotable(entry string) bool {
 	return entry == "" || entry == "*" || plain.MatchString(entry) && !credential(entry)
 }
 
-// credential reports whether a text looks like a key or a token, or has one in it.
+// credential reports whether a text looks like a key or a token, or contains one.
 func credential(text string) bool {
 	if prefixed.MatchString(text) {
 		return true

@@ -81,7 +81,7 @@ func FuzzAllows(f *testing.F) {
 	})
 }
 
-// compareWithURL holds an allowed origin against what net/url makes of it.
+// compareWithURL checks an allowed origin against the result of net/url.
 func compareWithURL(t *testing.T, entry, o string) {
 	t.Helper()
 	if !origin.WellFormed(o) {
@@ -89,7 +89,7 @@ func compareWithURL(t *testing.T, entry, o string) {
 	}
 	got, err := url.Parse(o)
 	if err != nil {
-		t.Fatalf("%q allows %q, which is no URL: %v", entry, o, err)
+		t.Fatalf("%q allows %q, which is not a URL: %v", entry, o, err)
 	}
 	if diff := cmp.Diff(&url.URL{Scheme: got.Scheme, Host: strings.ToLower(got.Host)}, got); diff != "" {
 		t.Errorf("%q allows %q, which is more than an origin (-want +got):\n%s", entry, o, diff)
@@ -97,7 +97,7 @@ func compareWithURL(t *testing.T, entry, o string) {
 	base, anyPort := strings.CutSuffix(entry, ":*")
 	want, err := url.Parse(base)
 	if err != nil {
-		t.Fatalf("entry %q is no URL: %v", entry, err)
+		t.Fatalf("entry %q is not a URL: %v", entry, err)
 	}
 	type parts struct {
 		Scheme, Port string

@@ -1,13 +1,13 @@
-// Package origin is the allow-list of the pages that may use the assistant.
+// Package origin implements the allow-list of the pages that may use the assistant.
 //
-// The Origin header is the one thing in a request that a page cannot forge in
-// its visitor's browser. It proves nothing about a client that is no browser:
-// those are the rate limit's business. What it stops is a stranger's page that
-// spends this site's money through the browsers of its own visitors, each at an
-// address of their own. So an entry must never be wider than its author thinks.
-// [Parse] refuses what would admit anybody who registers a name or opens a free
-// project, and what no browser ever sends. [List.Allows] compares bytes and
-// normalises nothing: every normalisation is one more spelling to get wrong.
+// A page cannot forge the Origin header in its visitor's browser. Other clients can
+// send any Origin, so the header proves nothing about them; the rate limit deals
+// with those. The list stops a stranger's page from spending this site's money
+// through the browsers of its own visitors, each of whom has their own address. So
+// an entry must never allow more than its author thinks. [Parse] refuses entries
+// that would allow anyone who registers a name or opens a free project, and
+// spellings that no browser sends. [List.Allows] compares bytes and normalises
+// nothing, because each normalisation is another spelling to get wrong.
 package origin
 
 import (
@@ -32,27 +32,27 @@ const (
 	maxLen   = len("https://") + maxHost + len(":65535")
 )
 
-// List is the set of origins that may use the assistant. The zero value allows
-// nobody. A List never changes, so many goroutines may use one.
+// List is the set of origins that may use the assistant. The zero value allows no
+// origin. A List is immutable and safe for concurrent use.
 type List struct {
 	exact    map[string]struct{}
-	patterns []pattern // in the order of their text, so that equal lists are equal values
+	patterns []pattern // sorted by their text, so that equal lists are equal values
 }
 
 // Parse reads a comma-separated list of origins, such as
 // "https://docs.example.com, https://*.preview.example.com, http://localhost:*".
-// Upper case is lowered, and spaces around an entry do not count. One * in an
-// entry stands for one or more characters of one label of the host or, where
-// the host is a loopback one, for any port and none.
+// It lowers upper case and ignores spaces around an entry. An entry may have one *,
+// which matches one or more characters within one label of the host. As the port of
+// a loopback host, it matches any port and also no port.
 //
-// The error unwraps to a []error of one fault per bad entry, each saying what
-// would be right. A fault quotes its entry only where that is plainly an origin:
-// anything else may be a key in the wrong variable. With the error comes a List
-// that allows nobody.
+// The error unwraps to a []error with one fault for each bad entry. A fault says what
+// would be right. It quotes the entry only if that is clearly an origin: anything
+// else may be a key in the wrong variable. A List that is returned with an error
+// allows no origin.
 func Parse(list string) (List, error) {
 	if strings.TrimSpace(list) == "" {
-		return List{}, errors.Join(errors.New("the list is empty, so nobody could use the assistant: " +
-			"name the site's origin, such as https://docs.example.com"))
+		return List{}, errors.Join(errors.New("the list is empty, so no page could use the assistant: " +
+			"add the site's origin, such as https://docs.example.com"))
 	}
 	l := List{exact: make(map[string]struct{})}
 	var faults []error
@@ -76,12 +76,12 @@ func Parse(list string) (List, error) {
 	return l, nil
 }
 
-// Allows reports whether origin, the value of an Origin header, is on the list,
-// byte for byte as browsers spell origins: upper case, a default port, a final
-// dot or a second value never match. It does not allocate, and a longer origin
+// Allows reports whether origin, the value of an Origin header, is on the list. It
+// compares bytes with the spelling that browsers send: upper case, a default port, a
+// final dot or a second value never match. It does not allocate, and a longer origin
 // does not make it slower.
 func (l List) Allows(origin string) bool {
-	if len(origin) > maxLen { // Before the map, whose hash would read all of it.
+	if len(origin) > maxLen { // Before the map lookup, which would hash all of it.
 		return false
 	}
 	if _, ok := l.exact[origin]; ok {
@@ -95,8 +95,8 @@ func (l List) Allows(origin string) bool {
 	return false
 }
 
-// String returns the list in canonical form, lower-case, sorted and without
-// repetitions, as Parse reads it.
+// String returns the list in canonical form: lower case, sorted and without
+// duplicates. Parse reads it back.
 func (l List) String() string {
 	entries := slices.Collect(maps.Keys(l.exact))
 	for _, p := range l.patterns {
@@ -108,31 +108,31 @@ func (l List) String() string {
 
 var shape = regexp.MustCompile(`^https?://([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
 
-// WellFormed reports whether origin is http or https, a host, perhaps a port,
-// and nothing else, so that a refused one may be logged: there is no room in it
-// for a password, a query or a line break. A spelling that browsers do not use
-// passes, because the capital or the default port may be just what an operator
-// is looking for.
+// WellFormed reports whether origin is http or https, a host and an optional port,
+// and nothing else. A refused origin that is well-formed may be logged, because it
+// cannot contain a password, a query or a line break. Spellings that browsers do not
+// use are well-formed too: an upper-case letter or a default port may be the mistake
+// that the operator is looking for.
 func WellFormed(origin string) bool {
 	return len(origin) <= maxLen && shape.MatchString(origin)
 }
 
-// pattern is an entry with a *, cut into what matches compares.
+// pattern is an entry with a *, split into the parts that matches compares.
 type pattern struct {
 	text        string
-	head, tail  string // what stands before and after the *; before a port's, without the colon
+	head, tail  string // the text before and after the *; if the * is the port, head excludes the colon
 	port        bool   // the * is the port
-	left, right int    // bytes of the origin before and after the label that has the *
-	max         int    // bytes of the origin whose host is as long as a host can be
+	left, right int    // length in bytes of the origin before and after the label with the *
+	max         int    // length in bytes of the longest origin that may match: its host has maxHost bytes
 }
 
-// compile cuts an entry that check has passed.
+// compile splits an entry that check has accepted.
 func compile(entry string) pattern {
 	head, tail, _ := strings.Cut(entry, "*")
 	if head, ok := strings.CutSuffix(head, ":"); ok {
 		return pattern{text: entry, head: head, port: true}
 	}
-	port := len(tail) - strings.IndexByte(tail+":", ':') // Its bytes, with the colon.
+	port := len(tail) - strings.IndexByte(tail+":", ':') // Its length in bytes, with the colon.
 	return pattern{
 		text: entry, head: head, tail: tail,
 		left:  strings.LastIndexAny(head, "/.") + 1,
@@ -141,9 +141,9 @@ func compile(entry string) pattern {
 	}
 }
 
-// matches leaves nothing to interpretation: all of origin but one label, or the
-// port, equals the entry, and no character of the rest could end a label, the
-// host or the port.
+// matches compares all of origin with the entry, except for one label or the port.
+// That label or port must not contain a character that could end a label, the host
+// or the port.
 func (p *pattern) matches(origin string) bool {
 	if p.port {
 		port, ok := strings.CutPrefix(origin, p.head)
@@ -153,37 +153,37 @@ func (p *pattern) matches(origin string) bool {
 		!strings.HasPrefix(origin, p.head) || !strings.HasSuffix(origin, p.tail) {
 		return false
 	}
-	// A fixed piece means nothing in punycode: xn--my-site is not a site of
-	// *--my-site but whatever name that encodes, which may be anybody's.
+	// A fixed piece means nothing in punycode: xn--my-site does not belong to
+	// *--my-site. It encodes an unrelated name, which a stranger may own.
 	label := origin[p.left : len(origin)-p.right]
 	whole := p.left == len(p.head) && p.right == len(p.tail)
 	return validLabel(label) && (whole || !strings.HasPrefix(label, "xn--"))
 }
 
-// check says what is wrong with a lower-cased entry. What it passes is spelled
-// as browsers spell it: anything else would stand on the list and never match.
+// check returns what is wrong with a lower-cased entry. It accepts only the spelling
+// that browsers send, because an entry in another spelling would never match.
 func check(entry string) error {
 	scheme, rest, hasScheme := strings.Cut(entry, "://")
 	switch {
 	case entry == "":
-		return errors.New("it is empty: drop the comma too many")
+		return errors.New("it is empty: remove the extra comma")
 	case strings.Contains(entry, "@"):
-		return errors.New("drop the @ and what stands before it: an origin has no user or password")
+		return errors.New("remove the @ and everything before it: an origin has no user or password")
 	case strings.ContainsFunc(entry, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
-		return errors.New("drop the space or control character in it: what parts two origins is a comma")
+		return errors.New("remove the space or control character: only a comma separates two origins")
 	case entry == "*" || rest == "*" || strings.HasPrefix(rest, "*:"):
-		return errors.New("it would admit every page there is: name the site, as in https://docs.example.com")
+		return errors.New("it would allow every page on the web: name the site, as in https://docs.example.com")
 	case !hasScheme:
-		return errors.New("begin it with https:// or http://, as in https://docs.example.com")
+		return errors.New("start it with https:// or http://, as in https://docs.example.com")
 	case strings.Contains(scheme, "*"):
-		return errors.New("a * cannot be in the scheme: write https:// or http:// out")
+		return errors.New("a * cannot be in the scheme: write https:// or http://")
 	case scheme != "https" && scheme != "http":
-		return errors.New("only https:// and http:// pages can use the assistant: begin it with one of them")
+		return errors.New("only https:// and http:// pages can use the assistant: start it with one of these")
 	case strings.Count(entry, "*") > 1:
-		return errors.New("only one * can be in an entry: write the other part out")
+		return errors.New("an entry can have only one *: write out the other part")
 	}
 	if i := strings.IndexAny(rest, `/\?#`); i >= 0 {
-		return advise("drop %q at its end: an origin has no path, query or fragment, nor a slash", rest[i:])
+		return advise("remove %q from the end: an origin has no path, query, fragment or final slash", rest[i:])
 	}
 	host, port, hasPort := rest, "", false
 	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') {
@@ -196,13 +196,13 @@ func check(entry string) error {
 	case port == "*" && loopback(host):
 		return nil
 	case port == "*":
-		return errors.New("only a loopback host (localhost, 127.0.0.1, [::1]) may have any port: write the port out")
+		return errors.New("only a loopback host (localhost, 127.0.0.1, [::1]) may have any port: write out the port")
 	case strings.Contains(port, "*"):
 		return errors.New("a * must be the whole port, as in http://localhost:*")
 	case !validPort(port):
-		return errors.New("a port is a number from 1 to 65535 without a leading zero: correct it, or drop the colon too")
+		return errors.New("a port is a number from 1 to 65535 without a leading zero: correct it, or remove it and the colon")
 	case port == defaultPort(scheme):
-		return fmt.Errorf("drop :%s: browsers leave the default port out", port)
+		return fmt.Errorf("remove :%s: browsers omit the default port", port)
 	}
 	return nil
 }
@@ -212,59 +212,59 @@ func checkHost(host string) error {
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	switch {
 	case host == "":
-		return errors.New("the host is missing: name it, as in https://docs.example.com")
+		return errors.New("the host is missing: add it, as in https://docs.example.com")
 	case strings.ContainsAny(host, "[:]"):
 		if err != nil || !addr.Is6() || addr.Zone() != "" {
-			return errors.New("colons and brackets are for an IPv6 address without zone or *, as in http://[::1]:8080")
+			return errors.New("only an IPv6 address, without a zone or a *, can have colons and brackets, as in http://[::1]:8080")
 		}
 		if want := "[" + browserIPv6(addr) + "]"; host != want {
-			return advise("write the address as browsers do, %s", want)
+			return advise("write the address as browsers send it, %s", want)
 		}
 		return nil
 	case strings.Contains(host, "*") && (strings.Contains(last, "*") || numeric(last)):
-		return errors.New("a * cannot be in the last label of a host, nor in an IP address: write that out")
-	case numeric(last) && err != nil: // Browsers take 127.1, 0x7f.1 and 2130706433 for 127.0.0.1, and send that.
-		return errors.New("a host that ends in a number is an IPv4 address: write four decimal numbers, as in 127.0.0.1")
+		return errors.New("a * cannot be in the last label of a host or in an IP address: write out that part")
+	case numeric(last) && err != nil: // Browsers read 127.1, 0x7f.1 and 2130706433 as 127.0.0.1, and send that.
+		return errors.New("a host that ends in a number is an IPv4 address: write it as four decimal numbers, as in 127.0.0.1")
 	case numeric(last):
 		return nil
 	case last == "":
-		return errors.New("drop the dot at the host's end")
+		return errors.New("remove the dot at the end of the host")
 	case len(host) > maxHost:
 		return fmt.Errorf("a host has at most %d characters: shorten it", maxHost)
 	}
 	for label := range strings.SplitSeq(host, ".") {
 		if strings.ContainsFunc(label, func(r rune) bool { return r > unicode.MaxASCII }) {
 			ascii, err := idna.Lookup.ToASCII(label)
-			if err != nil { // A * is among the reasons: punycode has no place for one.
+			if err != nil { // One reason for an error is a *, which punycode cannot encode.
 				return advise("%q is not ASCII: write the xn-- form that browsers send, without a *", label)
 			}
 			return advise("%q is not ASCII: write it as browsers send it, %q", label, ascii)
 		}
 		if !validLabel(strings.Replace(label, "*", "x", 1)) {
-			return advise("%q cannot be part of a host: between dots belong 1 to "+strconv.Itoa(maxLabel)+
-				" letters, digits and hyphens, no hyphen at either end", label)
+			return advise("%q cannot be part of a host: write 1 to "+strconv.Itoa(maxLabel)+
+				" letters, digits and hyphens between dots, without a hyphen at either end", label)
 		}
 	}
 	switch {
-	// A list that is accepted is logged. No site's last label looks like a key.
+	// An accepted list is logged. No real top-level domain looks like a key.
 	case credential(last):
-		return errors.New("it looks like a key: OPENAI_API_KEY is the variable for one; name the site here, as in https://docs.example.com")
+		return errors.New("it looks like a key, which belongs in OPENAI_API_KEY: name the site here, as in https://docs.example.com")
 	case strings.Contains(host, "*"):
 		return checkWildcard(host)
 	}
 	return nil
 }
 
-// checkWildcard refuses a * where strangers can make a name that it matches: in
-// a public suffix or directly under one.
+// checkWildcard refuses a * that matches names which strangers can get: a * in a
+// public suffix or directly under one.
 //
-// No rule of the public suffix list has a label that equals "*…", so the host
-// can be looked up as it is. A rule like *.ck takes the * into the suffix, and
-// an exception like !www.ck keeps what is below its name out of it.
+// No rule of the public suffix list has a label that equals "*…", so the host can be
+// looked up as it is. A rule such as *.ck makes the * part of the suffix. An
+// exception such as !www.ck keeps the names below www.ck out of the suffix.
 //
-// Names under a private suffix are given out by a hosting platform. One that
-// joins a site's name and a branch's by -- has to keep them apart from names
-// that others choose; nothing keeps a stranger from choosing my-site-evil.
+// A hosting platform gives out the names under a private suffix. A platform that
+// joins a site's name and a branch's name with -- must keep the result apart from
+// names that its users choose. But a stranger can choose my-site-evil.
 func checkWildcard(host string) error {
 	head, tail, _ := strings.Cut(host, "*")
 	head = head[strings.LastIndexByte(head, '.')+1:]
@@ -272,23 +272,24 @@ func checkWildcard(host string) error {
 	suffix, icann := publicsuffix.PublicSuffix(host)
 	switch {
 	case strings.HasPrefix(head, "xn--"):
-		return errors.New("a * after xn-- would match unrelated names, which it encodes: write the label out")
-	case len(suffix) < len(parent): // The parent has an owner, whose are the names below it.
+		return errors.New("a * after xn-- would match unrelated names, because xn-- encodes a name: write out the label")
+	case len(suffix) < len(parent): // The parent has an owner, who also owns the names below it.
 		return nil
 	case icann || !strings.Contains(suffix, "."):
-		// Without a dot and not ICANN's, it is not on the list at all.
-		return advise("names under %q are anybody's to register: put the * below one of your own, "+
+		// Without a dot and not managed by ICANN: the list has no rule for it.
+		return advise("anyone can register a name under %q: put the * below your own name, "+
 			"as in *.my-site.%[1]s", parent)
 	case !strings.Contains(head, "--") && !strings.Contains(tail, "--"):
-		// A label has no - at its ends, so beyond a -- there is a fixed piece.
-		return advise("names under %q are anybody's to take: part the * from your site's name by --, "+
+		// A label does not start or end with -, so a -- has fixed text on the side that
+		// is away from the *.
+		return advise("anyone can take a name under %q: separate the * from your site's name with --, "+
 			"as in my-site--*.%[1]s, or put it below that name", parent)
 	}
 	return nil
 }
 
-// browserIPv6 is the URL standard's spelling: netip's, but for an address with
-// an IPv4 one in it.
+// browserIPv6 returns the URL standard's spelling of an address. It differs from
+// netip's for an IPv4-mapped address.
 func browserIPv6(addr netip.Addr) string {
 	if b := addr.As16(); addr.Is4In6() {
 		return fmt.Sprintf("::ffff:%x:%x", binary.BigEndian.Uint16(b[12:]), binary.BigEndian.Uint16(b[14:]))
@@ -297,8 +298,8 @@ func browserIPv6(addr netip.Addr) string {
 }
 
 // loopback reports whether only the visitor's own machine can serve a page from
-// host, on whatever port: browsers resolve localhost and the names below it
-// without asking the network.
+// host, on any port. Browsers resolve localhost and the names below it without the
+// network.
 func loopback(host string) bool {
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	if err != nil {
@@ -307,8 +308,8 @@ func loopback(host string) bool {
 	return addr.IsLoopback() && !addr.Is4In6()
 }
 
-// numeric reports whether a host with this last label is an IPv4 address to
-// browsers, which also read hexadecimal.
+// numeric reports whether browsers read a host with this last label as an IPv4
+// address. They also read hexadecimal numbers.
 func numeric(label string) bool {
 	hex, ok := strings.CutPrefix(label, "0x")
 	return label != "" && (strings.Trim(label, "0123456789") == "" || ok && strings.Trim(hex, "0123456789abcdef") == "")
@@ -323,12 +324,12 @@ func validLabel(s string) bool {
 	return s != "" && len(s) <= maxLabel && s[0] != '-' && s[len(s)-1] != '-'
 }
 
-// validPort does without strconv, because its errors allocate.
+// validPort does not use strconv, because its errors allocate.
 func validPort(s string) bool {
 	return s != "" && s[0] != '0' && strings.Trim(s, "0123456789") == "" && (len(s) < 5 || len(s) == 5 && s <= "65535")
 }
 
-// defaultPort is the port that browsers leave out of an origin of this scheme.
+// defaultPort returns the port that browsers omit from an origin of this scheme.
 func defaultPort(scheme string) string {
 	if strings.HasPrefix(scheme, "https") {
 		return "443"
@@ -336,8 +337,8 @@ func defaultPort(scheme string) string {
 	return "80"
 }
 
-// lowerASCII leaves the rest for check to see: the lower case of a Kelvin sign
-// is an ASCII k.
+// lowerASCII does not change other letters, so that check refuses them: the lower
+// case of a Kelvin sign is an ASCII k.
 func lowerASCII(r rune) rune {
 	if 'A' <= r && r <= 'Z' {
 		return r - 'A' + 'a'
