@@ -28,7 +28,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestNothingIsRequestedBeforeTheVisitorWantsIt(t *testing.T) {
+func TestWidget_RequestsBeforeOpen(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	v := s.visit(s.url("/"))
@@ -53,9 +53,9 @@ func TestNothingIsRequestedBeforeTheVisitorWantsIt(t *testing.T) {
 	}
 }
 
-// An attacker who has a page on another subdomain plants a cookie that verifies,
-// since it is the attacker's own, on a path that the browser prefers. The
-// visitor's conversations must not become the attacker's.
+// An attacker who controls a page on another subdomain plants a cookie on a path that
+// the browser prefers. Its signature is valid, because it is the attacker's own
+// cookie. The visitor must not get the attacker's identity.
 func TestSession_PlantedCookie(t *testing.T) {
 	t.Parallel()
 	var docs, evil string
@@ -96,12 +96,12 @@ func TestSession_PlantedCookie(t *testing.T) {
 	ask(victim)
 	for nth := 3; nth <= 4; nth++ {
 		if slices.Contains([]string{user(0), user(1)}, user(nth)) {
-			t.Errorf("session %d is of the visitor %q, want a new one: attacker %q, victim %q", nth, user(nth), user(0), user(1))
+			t.Errorf("session %d belongs to the visitor %q, want a new one: attacker %q, victim %q", nth, user(nth), user(0), user(1))
 		}
 	}
 }
 
-func TestClickToSession(t *testing.T) {
+func TestSession_Click(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, src string
@@ -109,7 +109,7 @@ func TestClickToSession(t *testing.T) {
 	}{
 		{"same origin", "", (*stage).url},
 		{"another site's widget", elsewhere, (*stage).url},
-		{"no secure context", "", (*stage).insecure},
+		{"not a secure context", "", (*stage).insecure},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -124,13 +124,13 @@ func TestClickToSession(t *testing.T) {
 				t.Errorf("ChatKit got %q", got)
 			}
 			s.minted(1)
-			// The same visitor again, by the cookie, where the browser keeps it.
+			// The cookie identifies the same visitor again, if the browser keeps it.
 			v.later(10 * time.Minute)
 			v.Go(test.url(s, "/other"))
 			v.Until(chatting)
 			s.minted(2)
 			asked := s.openai.Asked()
-			if same := asked[0].User == asked[1].User; same != (test.name != "no secure context") {
+			if same := asked[0].User == asked[1].User; same != (test.name != "not a secure context") {
 				t.Errorf("users %q and %q", asked[0].User, asked[1].User)
 			}
 			if complaints := v.complaints(); len(complaints) > 0 {
@@ -140,7 +140,7 @@ func TestClickToSession(t *testing.T) {
 	}
 }
 
-func TestReaderWhoBrowsesCostsOneSession(t *testing.T) {
+func TestSession_SharedAcrossPages(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	v := s.visit(s.url("/"))
@@ -166,12 +166,12 @@ func TestReaderWhoBrowsesCostsOneSession(t *testing.T) {
 	v.Go(s.url("/closed"))
 	v.Until(launcher + ".checkVisibility()")
 	if testbrowser.Eval[bool](v.Tab, isOpen) {
-		t.Error("a chat that was closed is open on the next page")
+		t.Error("the closed chat is open on the next page")
 	}
 }
 
-// hostile is content that stands before the widget's tag on a page: elements
-// with the names of what scripts ask the document for.
+// hostile is content before the widget's tag: elements with the names of properties
+// that scripts read from the document (DOM clobbering).
 var hostile = func() string {
 	var b strings.Builder
 	for _, name := range []string{
@@ -182,11 +182,11 @@ var hostile = func() string {
 	return b.String()
 }()
 
-func TestContentCannotTakeTheWidgetOver(t *testing.T) {
+func TestWidget_DOMClobbering(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, content string }{
-		{"names of the document's properties", hostile},
-		{"a script of another address", `<img name="currentScript" src="https://evil.test/widget.js">`},
+		{"names of document properties", hostile},
+		{"an image with a script's URL", `<img name="currentScript" src="https://evil.test/widget.js">`},
 		{"a frame named currentScript", `<iframe name="currentScript" srcdoc="x"></iframe>`},
 		{"a base element", `<script type="text/plain"></script><base href="https://evil.test/">`},
 	}
@@ -208,12 +208,12 @@ func TestContentCannotTakeTheWidgetOver(t *testing.T) {
 	}
 }
 
-func TestURLsOfOptions(t *testing.T) {
+func TestOptions_UnsafeURL(t *testing.T) {
 	t.Parallel()
 	const attack = `javascript:alert(document.domain)`
 	tests := []struct{ name, attribute, value string }{
 		{"the fallback", "data-fallback-url", attack},
-		{"the fallback, in disguise", "data-fallback-url", " java\nscript:alert(1)"},
+		{"the fallback with a line break", "data-fallback-url", " java\nscript:alert(1)"},
 		{"the fallback as data", "data-fallback-url", "data:text/html,<script>alert(1)</script>"},
 		{"ChatKit's script", "data-chatkit-url", attack},
 		{"ChatKit's script as data", "data-chatkit-url", "data:text/javascript,alert(1)"},
@@ -235,7 +235,7 @@ func TestURLsOfOptions(t *testing.T) {
 				}
 			}
 			if test.attribute == "data-chatkit-url" && len(v.Requests("GET https://cdn.platform.openai.com/deployments/chatkit/chatkit.js")) == 0 {
-				t.Errorf("ChatKit's own script was not asked for: %q", v.Requests(""))
+				t.Errorf("the default ChatKit script was not requested: %q", v.Requests(""))
 			}
 			if !slices.ContainsFunc(v.Console(), func(line string) bool {
 				return strings.HasPrefix(line, "warning: Docent: ") && strings.Contains(line, "is ignored")
@@ -245,7 +245,7 @@ func TestURLsOfOptions(t *testing.T) {
 		})
 	}
 
-	t.Run("the widget's own", func(t *testing.T) {
+	t.Run("the widget's script", func(t *testing.T) {
 		t.Parallel()
 		script, err := os.ReadFile("widget.js")
 		if err != nil {
@@ -256,7 +256,7 @@ func TestURLsOfOptions(t *testing.T) {
 		v.Go(s.url("/"))
 		v.Until(`document.readyState === "complete"`)
 		if testbrowser.Eval[bool](v.Tab, `Object.hasOwn(window, "docent")`) {
-			t.Error("the widget runs without an address to ask")
+			t.Error("the widget runs without a session endpoint")
 		}
 		if got := v.complaints(); len(got) != 1 || !strings.HasPrefix(got[0], "warning: Docent: ") {
 			t.Errorf("console: %q", got)
@@ -264,7 +264,7 @@ func TestURLsOfOptions(t *testing.T) {
 	})
 }
 
-func TestSessionsEnd(t *testing.T) {
+func TestSession_Expiry(t *testing.T) {
 	t.Parallel()
 	stored := func(v visitor) bool {
 		return testbrowser.Eval[bool](v.Tab, `Object.keys(localStorage).some((k) => k.startsWith("docent session"))`)
@@ -275,9 +275,9 @@ func TestSessionsEnd(t *testing.T) {
 		later  time.Duration
 		minted int
 	}{
-		{"used again until 60 s before the end", "10m", 9*time.Minute - 10*time.Second, 1},
+		{"used until 60 s before the end", "10m", 9*time.Minute - 10*time.Second, 1},
 		{"renewed 60 s before the end", "10m", 9*time.Minute + time.Second, 2},
-		{"a short one, until a tenth before the end", "100s", 85 * time.Second, 1},
+		{"a short one, used until a tenth before the end", "100s", 85 * time.Second, 1},
 		{"a short one, renewed a tenth before the end", "100s", 91 * time.Second, 2},
 		{"a clock set back", "10m", -time.Hour, 2},
 	}
@@ -316,7 +316,7 @@ func TestSessionsEnd(t *testing.T) {
 		v.Until(`chatkitStandIn.secrets.length === 2`)
 		got := v.secrets()
 		if got[0] == got[1] {
-			t.Errorf("it was given the same again: %q", got)
+			t.Errorf("ChatKit got the same secret again: %q", got)
 		}
 		s.minted(2)
 	})
@@ -334,13 +334,13 @@ func TestSessionsEnd(t *testing.T) {
 		testbrowser.Eval[any](v.Tab, `chatkitStandIn.expireSecret().then(() => `+chatKit+`.sendUserMessage({text: "Still there?"})).then(() => null)`)
 		v.Until(`chatkitStandIn.secrets.length === 2`)
 		if got, want := v.secrets()[1], other.secrets()[0]; got != want {
-			t.Errorf("it was given %s, want the other tab's %s", got, want)
+			t.Errorf("ChatKit got %s, want the other tab's %s", got, want)
 		}
 		s.minted(2)
 	})
 }
 
-func TestOneSessionForAllWhoAsk(t *testing.T) {
+func TestSession_ConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	const refuseStorage = `for (const area of ["localStorage", "sessionStorage"])
 		Object.defineProperty(window, area, { get() { throw new DOMException("refused", "SecurityError") } })`
@@ -359,7 +359,7 @@ func TestOneSessionForAllWhoAsk(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, page{})
-			// Nobody gets a session before all have asked.
+			// Every tab must ask before any of them gets a session.
 			asked, answer := make(chan struct{}, 10), make(chan struct{})
 			s.openai.Fail(func(w http.ResponseWriter, r *http.Request) {
 				asked <- struct{}{}
@@ -383,22 +383,22 @@ func TestOneSessionForAllWhoAsk(t *testing.T) {
 			for _, v := range tabs {
 				v.Until(chatting)
 			}
-			// ChatKit, twice at once.
+			// ChatKit asks twice at the same time.
 			both := testbrowser.Eval[[]string](first.Tab, `Promise.all([null, null].map(() => chatkitStandIn.getClientSecret(null)))`)
 			if both[0] != both[1] || both[0] != first.secrets()[0] {
-				t.Errorf("two calls were given %q, the first %q", both, first.secrets())
+				t.Errorf("two calls got %q, the first call %q", both, first.secrets())
 			}
 			current := fmt.Sprintf("%q", both[0])
 			both = testbrowser.Eval[[]string](first.Tab, `Promise.all([`+current+`, `+current+`].map((c) => chatkitStandIn.getClientSecret(c)))`)
 			if both[0] != both[1] || both[0] == first.secrets()[0] {
-				t.Errorf("two calls for a fresher one were given %q, before %q", both, first.secrets())
+				t.Errorf("two calls for a fresher secret got %q, before %q", both, first.secrets())
 			}
 			s.minted(test.minted + 1)
 		})
 	}
 }
 
-func TestOverTheLimit(t *testing.T) {
+func TestFailure_RateLimited(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{data: map[string]string{"data-fallback-url": "/support"}}, "RATE_LIMIT_PER_MINUTE=1")
 	testprocess.WholeMinute()
@@ -425,10 +425,10 @@ func TestOverTheLimit(t *testing.T) {
 		t.Errorf("reported: %+v", reported)
 	}
 	if len(v.Requests("/session")) != 1 {
-		t.Errorf("it asked again before the time: %q", v.Requests("/session"))
+		t.Errorf("the widget asked again too early: %q", v.Requests("/session"))
 	}
 
-	// The minute is over: for the page by its clock, for the service by a new one.
+	// End the minute: the page by its clock, the service by a restart.
 	s.restart()
 	v.later(time.Minute)
 	v.Until(chatting)
@@ -437,7 +437,7 @@ func TestOverTheLimit(t *testing.T) {
 	}
 }
 
-func TestFailures(t *testing.T) {
+func TestFailure(t *testing.T) {
 	t.Parallel()
 	chatKitIs := func(h http.Handler) func(*stage, visitor) {
 		return func(s *stage, _ visitor) { s.change(func(p *parts) { p.chatKit = h }) }
@@ -450,23 +450,23 @@ func TestFailures(t *testing.T) {
 			s.openai.Fail(slices.Repeat([]http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }}, times)...)
 		}
 	}
-	nothing := func(*stage, visitor) {} // It was said once.
+	nothing := func(*stage, visitor) {} // The failure happens only once, or not at all.
 	late := make(chan struct{})
 	tests := []struct {
 		name, code, sentence string
-		fail, mend           func(*stage, visitor)
-		environment          string // Of the service.
-		alone                bool   // It recovers without the visitor.
-		src                  string // The widget's.
-		console              string // What helps the page's owner.
+		fail, fix            func(*stage, visitor)
+		environment          string // An additional variable of the service.
+		alone                bool   // The widget recovers without the visitor.
+		src                  string // The src of the widget's tag.
+		console              string // Text in the console that helps the site owner.
 	}{
 		{
 			name: "the script is blocked", code: "script_blocked", sentence: "could not be loaded",
-			fail: chatKitIs(http.NotFoundHandler()), mend: chatKitIs(standin.ChatKit()),
+			fail: chatKitIs(http.NotFoundHandler()), fix: chatKitIs(standin.ChatKit()),
 		}, {
 			name: "the script is slow", code: "script_blocked", sentence: "could not be loaded",
 			fail: chatKitIs(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-late; standin.ChatKit().ServeHTTP(w, r) })),
-			mend: func(*stage, visitor) { close(late) }, alone: true,
+			fix:  func(*stage, visitor) { close(late) }, alone: true,
 		}, {
 			name: "the frame is blocked", code: "frame_blocked", sentence: "does not answer",
 			fail: chatKitIs(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -475,36 +475,36 @@ func TestFailures(t *testing.T) {
 					return
 				}
 				standin.ChatKit().ServeHTTP(w, r)
-			})), mend: chatKitIs(standin.ChatKit()),
+			})), fix: chatKitIs(standin.ChatKit()),
 		}, {
 			name: "offline", code: "offline", sentence: "offline",
 			fail: func(s *stage, v visitor) { s.change(func(p *parts) { p.session = gone }); v.offline(true) },
-			mend: func(s *stage, v visitor) { s.change(func(p *parts) { p.session = nil }); v.offline(false) }, alone: true,
+			fix:  func(s *stage, v visitor) { s.change(func(p *parts) { p.session = nil }); v.offline(false) }, alone: true,
 		}, {
 			name: "the workflow is gone", code: "assistant_unavailable", sentence: "not available",
-			fail: openAISays(http.StatusNotFound, 1), mend: nothing,
+			fail: openAISays(http.StatusNotFound, 1), fix: nothing,
 		}, {
 			name: "OpenAI is busy", code: "upstream_busy", sentence: "busy",
-			fail: openAISays(http.StatusServiceUnavailable, 3), mend: func(_ *stage, v visitor) { v.later(time.Minute) }, alone: true,
+			fail: openAISays(http.StatusServiceUnavailable, 3), fix: func(_ *stage, v visitor) { v.later(time.Minute) }, alone: true,
 		}, {
 			name: "OpenAI rejects the key", code: "upstream_rejected", sentence: "went wrong",
-			fail: openAISays(http.StatusUnauthorized, 1), mend: nothing,
+			fail: openAISays(http.StatusUnauthorized, 1), fix: nothing,
 		}, {
 			name: "the origin is not allowed", code: "origin_not_allowed", sentence: "went wrong", console: "ALLOWED_ORIGINS",
 			fail: func(s *stage, _ visitor) { s.restart("ALLOWED_ORIGINS=https://docs.example.com") },
-			mend: func(s *stage, _ visitor) { s.restart() },
+			fix:  func(s *stage, _ visitor) { s.restart() },
 		}, {
-			name: "the origin is not allowed, at another site's", code: "unreachable", sentence: "cannot be reached", console: "ALLOWED_ORIGINS",
+			name: "the origin is not allowed, another site's widget", code: "unreachable", sentence: "cannot be reached", console: "ALLOWED_ORIGINS",
 			src: elsewhere, environment: "ALLOWED_ORIGINS=https://docs.example.com", fail: nothing,
 		}, {
 			name: "no connection", code: "unreachable", sentence: "cannot be reached",
-			fail: sessionsAre(gone), mend: sessionsAre(nil),
+			fail: sessionsAre(gone), fix: sessionsAre(nil),
 		}, {
-			name: "no JSON", code: "unreachable", sentence: "cannot be reached",
-			fail: sessionsAre(http.NotFoundHandler()), mend: sessionsAre(nil),
+			name: "not JSON", code: "unreachable", sentence: "cannot be reached",
+			fail: sessionsAre(http.NotFoundHandler()), fix: sessionsAre(nil),
 		}, {
 			name: "no secret", code: "failed", sentence: "went wrong",
-			fail: sessionsAre(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"expires_after":600}`) })), mend: sessionsAre(nil),
+			fail: sessionsAre(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"expires_after":600}`) })), fix: sessionsAre(nil),
 		},
 	}
 	for _, test := range tests {
@@ -517,7 +517,7 @@ func TestFailures(t *testing.T) {
 			v.Click(launcher)
 			v.failed(test.code)
 			if got := testbrowser.Eval[string](v.Tab, root+`.querySelector("[role=status]").textContent`); !strings.Contains(got, test.sentence) {
-				t.Errorf("it says %q, want %q in it", got, test.sentence)
+				t.Errorf("the notice is %q, want %q in it", got, test.sentence)
 			}
 			if got := testbrowser.Eval[string](v.Tab, `[`+fallback+`].filter((a) => a.checkVisibility()).map((a) => a.textContent + " " + a.href).join()`); got != "Ask the forum "+s.url("/support") {
 				t.Errorf("link: %q", got)
@@ -531,10 +531,10 @@ func TestFailures(t *testing.T) {
 			if strings.Contains(strings.Join(v.Console(), ""), "ek_") {
 				t.Errorf("a secret in the console: %q", v.Console())
 			}
-			if test.mend == nil {
+			if test.fix == nil {
 				return
 			}
-			test.mend(s, v)
+			test.fix(s, v)
 			if !test.alone {
 				v.Click(retry)
 			}
@@ -544,7 +544,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-func TestFailureInAConversation(t *testing.T) {
+func TestFailure_DuringConversation(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	v := s.visit(s.url("/"))
@@ -563,7 +563,7 @@ func TestFailureInAConversation(t *testing.T) {
 	}
 }
 
-func TestThreadThatNoLongerLoads(t *testing.T) {
+func TestThread_LoadFails(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	v := s.visit(s.url("/"))
@@ -613,14 +613,14 @@ func TestColourScheme(t *testing.T) {
 	testbrowser.Eval[any](v.Tab, `docent.set({ colorScheme: "dark" }), null`)
 	scheme("dark")
 
-	// Each time with all the options.
+	// Each call must have all the options.
 	for _, o := range testbrowser.Eval[[]map[string]any](v.Tab, `chatkitStandIn.options`) {
 		if o["frameTitle"] != "Ask AI" || o["startScreen"] == nil {
 			t.Errorf("options: %v", o)
 		}
 	}
 	if got := testbrowser.Eval[int](v.Tab, `document.querySelectorAll("openai-chatkit").length`); got != 1 {
-		t.Errorf("%d chats", got)
+		t.Errorf("%d ChatKit elements", got)
 	}
 	s.minted(1)
 }
@@ -656,21 +656,21 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestOptionsThatAreNone(t *testing.T) {
+func TestOptions_Invalid(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, attribute, value string }{
-		{"prompts that are no JSON", "data-prompts", `["How`},
-		{"prompts that are no list", "data-prompts", `{"label":"x"}`},
+		{"prompts that are not JSON", "data-prompts", `["How`},
+		{"prompts that are not a list", "data-prompts", `{"label":"x"}`},
 		{"prompts without a label", "data-prompts", `[{"prompt":"x"}]`},
-		{"a colour that is none", "data-accent", `red;} body{display:none`},
-		{"a position that is none", "data-position", `top`},
-		{"a colour scheme that is none", "data-color-scheme", `blue`},
-		{"a selector that is none", "data-trigger", `#`},
+		{"an invalid colour", "data-accent", `red;} body{display:none`},
+		{"an unknown position", "data-position", `top`},
+		{"an unknown colour scheme", "data-color-scheme", `blue`},
+		{"an invalid selector", "data-trigger", `#`},
 		{"a shortcut without a modifier", "data-shortcut", `k`},
 		{"a shortcut of shift alone", "data-shortcut", `shift+k`},
 		{"a shortcut of unknown keys", "data-shortcut", `hyper+k`},
 		{"an empty title", "data-title", ``},
-		{"texts that are no JSON", "data-texts", `close`},
+		{"texts that are not JSON", "data-texts", `close`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -697,7 +697,8 @@ func TestKeyboard(t *testing.T) {
 	onChat, onLauncher, onOwn := `document.activeElement === `+chatKit, root+`.activeElement === `+launcher, `document.activeElement.id === "own"`
 	ctrlI := []chromedp.KeyOption{chromedp.KeyModifiers(kb.ModifierCtrl)}
 
-	// Tab goes through the page to the button; Enter opens; the focus goes in.
+	// Tab goes through the page to the button. Enter opens the chat and moves the focus
+	// into it.
 	for range 3 {
 		v.Press(kb.Tab)
 	}
@@ -706,7 +707,7 @@ func TestKeyboard(t *testing.T) {
 	v.Until(chatting)
 	v.Until(onChat)
 
-	// Back from the frame: the button that closes comes before it.
+	// Shift+Tab goes back from the frame to the close button.
 	for !testbrowser.Eval[bool](v.Tab, root+`.activeElement === `+closer) {
 		v.Press(kb.Tab, chromedp.KeyModifiers(kb.ModifierShift))
 	}
@@ -714,7 +715,7 @@ func TestKeyboard(t *testing.T) {
 	v.Until(`!` + isOpen)
 	v.Until(onLauncher)
 
-	// The page's own button, and the way back to it.
+	// The page's own button opens the chat and gets the focus back.
 	v.Click(`document.querySelector("#own")`)
 	v.Until(isOpen)
 	v.Until(onChat)
@@ -731,7 +732,7 @@ func TestKeyboard(t *testing.T) {
 	v.Until(`!` + isOpen)
 	v.Until(onOwn)
 
-	// Escape in the page is the page's.
+	// The widget ignores Escape in the page.
 	testbrowser.Eval[any](v.Tab, `docent.open(), null`)
 	v.Until(onChat)
 	testbrowser.Eval[any](v.Tab, `document.querySelector("a").focus(), null`)
@@ -742,24 +743,25 @@ func TestKeyboard(t *testing.T) {
 	s.minted(1)
 }
 
-func TestAddressThatOpens(t *testing.T) {
+func TestOpen_QueryParameter(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	v := s.visit(s.url("/?chatbot=open"))
 	v.Until(chatting)
 	v.Click(closer)
-	// A jump within the page is no new wish; another page by the History API is.
+	// A jump within the page does not open the chat again. A new address by the History
+	// API does.
 	testbrowser.Eval[any](v.Tab, `location.hash = "x", null`)
 	testbrowser.Eval[any](v.Tab, `history.pushState(null, "", "/next"), null`)
 	if testbrowser.Eval[bool](v.Tab, isOpen) {
-		t.Error("it is open without a wish")
+		t.Error("the chat is open although the address does not ask for it")
 	}
 	testbrowser.Eval[any](v.Tab, `history.pushState(null, "", "/next?chatbot=open"), null`)
 	v.Until(isOpen)
 	for _, other := range []string{"/?chatbot=closed", "/?chatbot", "/?x=chatbot=open"} {
 		o := s.visit(s.url(other))
 		if testbrowser.Eval[bool](o.Tab, isOpen) {
-			t.Errorf("%s opens", other)
+			t.Errorf("%s opens the chat", other)
 		}
 	}
 }
@@ -773,7 +775,7 @@ func TestScriptInterface(t *testing.T) {
 	v.Go(s.url("/"))
 	v.Until(host)
 	if testbrowser.Eval[bool](v.Tab, launcher+`.checkVisibility()`) {
-		t.Error("there is a button")
+		t.Error("the button is visible")
 	}
 	testbrowser.Eval[any](v.Tab, `window.threads = [], window.off = docent.on("thread", ({ threadId }) => threads.push(threadId)), docent.ask("How do I install it?"), null`)
 	v.Until(`seen.includes("response")`)
@@ -787,7 +789,7 @@ func TestScriptInterface(t *testing.T) {
 	if got := testbrowser.Eval[[]string](v.Tab, `threads`); len(got) != 1 || got[0] == "" {
 		t.Errorf("threads: %q", got)
 	}
-	// What the page knows holds no secret.
+	// The page's script interface must not contain a secret.
 	if got := testbrowser.Eval[string](v.Tab, `JSON.stringify(Object.entries(docent))`); strings.Contains(got, "ek_") {
 		t.Errorf("window.docent: %s", got)
 	}
@@ -796,16 +798,16 @@ func TestScriptInterface(t *testing.T) {
 	}
 }
 
-// What a page asks for is sent, once ChatKit can take it.
+// The widget sends every message of docent.ask, as soon as ChatKit can take it.
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, before, ask string }{
 		{"two questions at once", ``, `docent.ask("First?"), docent.ask("Second?")`},
-		{"while an answer comes", ``, `docent.ask("First?"), addEventListener("docent:response", () => docent.ask("Second?"), { once: true })`},
-		{"when something else fails meanwhile", ``, `docent.ask("First?"), docent.ask("Second?"), addEventListener("docent:response", () =>
+		{"during an answer", ``, `docent.ask("First?"), addEventListener("docent:response", () => docent.ask("Second?"), { once: true })`},
+		{"an unrelated ChatKit error", ``, `docent.ask("First?"), docent.ask("Second?"), addEventListener("docent:response", () =>
 			` + chatKit + `.dispatchEvent(new CustomEvent("chatkit.error", { detail: { error: new Error("x") } })), { once: true })`},
 		{
-			"when the stored thread does not load",
+			"the stored thread does not load",
 			`localStorage.setItem("docent thread " + new URL("/api/chatkit/session", location.href), "cthr_somebody_elses")`,
 			`docent.ask("First?"), docent.ask("Second?")`,
 		},
@@ -833,7 +835,7 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-func TestShortcutKeys(t *testing.T) {
+func TestShortcut(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, event string
@@ -860,7 +862,7 @@ func TestShortcutKeys(t *testing.T) {
 	}
 }
 
-func TestFocusWhileItStarts(t *testing.T) {
+func TestFocus_WhileStarting(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	answer := make(chan struct{})
@@ -875,11 +877,11 @@ func TestFocusWhileItStarts(t *testing.T) {
 		t.Error("the chat took the focus from the close button")
 	}
 	if got := testbrowser.Eval[string](v.Tab, root+`.querySelector("[role=status]").textContent`); got != "" {
-		t.Errorf("a screen reader still hears %q", got)
+		t.Errorf("the status is still %q", got)
 	}
 }
 
-func TestFocusAfterTheLastTry(t *testing.T) {
+func TestFocus_AfterRetry(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{data: map[string]string{"data-fallback-url": "/support"}})
 	s.limited()
@@ -893,8 +895,8 @@ func TestFocusAfterTheLastTry(t *testing.T) {
 	v.Until(`document.activeElement === ` + chatKit)
 }
 
-// Many calls at once ask once, and once again when they try again.
-func TestManyCallsThatFail(t *testing.T) {
+// Concurrent calls send one request, and one more on the retry.
+func TestSession_ConcurrentCallsFail(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	v := s.visit(s.url("/"))
@@ -906,14 +908,14 @@ func TestManyCallsThatFail(t *testing.T) {
 	v.Click(retry)
 	got := testbrowser.Eval[[]string](v.Tab, `all`)
 	if got[0] == v.secrets()[0] || got[0] != got[5] {
-		t.Errorf("given %q, before %q", got, v.secrets())
+		t.Errorf("the calls got %q, before %q", got, v.secrets())
 	}
 	if got := v.Requests("/session"); len(got) != 3 {
-		t.Errorf("requests: %q, want the first, one that failed, one that did not", got)
+		t.Errorf("requests: %q, want three: the first, a failed one, the retry", got)
 	}
 }
 
-func TestNoStormWithoutATimeToWait(t *testing.T) {
+func TestFailure_NoRetryAfter(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	s.change(func(p *parts) {
@@ -939,11 +941,11 @@ func TestPrint(t *testing.T) {
 	v := s.visit(s.url("/"))
 	testbrowser.Call(v.Tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
 	if testbrowser.Eval[bool](v.Tab, launcher+`.checkVisibility()`) {
-		t.Error("the button is on paper")
+		t.Error("the button is visible in print")
 	}
 }
 
-func TestCallsBeforeThereIsABody(t *testing.T) {
+func TestScriptInterface_BeforeBody(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	s.change(func(p *parts) {
@@ -961,7 +963,7 @@ func TestCallsBeforeThereIsABody(t *testing.T) {
 	}
 }
 
-func TestBackFromTheCache(t *testing.T) {
+func TestBackForwardCache(t *testing.T) {
 	t.Parallel()
 	for _, closed := range []bool{true, false} {
 		t.Run(fmt.Sprint("closed elsewhere: ", closed), func(t *testing.T) {
@@ -984,8 +986,8 @@ func TestBackFromTheCache(t *testing.T) {
 	}
 }
 
-// A base element that comes while the page loads has no say in any address.
-func TestBaseThatComesLater(t *testing.T) {
+// A base element that is added while the page loads must not change any URL.
+func TestWidget_LateBaseElement(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{data: map[string]string{"data-fallback-url": "support"}})
 	s.change(func(p *parts) { p.session = gone })
@@ -1004,7 +1006,7 @@ func TestBaseThatComesLater(t *testing.T) {
 	}
 }
 
-func TestTwoTags(t *testing.T) {
+func TestWidget_TwoTags(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{content: `<script src="/api/chatkit/widget.js"></script>`})
 	v := s.visit(s.url("/"))
@@ -1014,7 +1016,7 @@ func TestTwoTags(t *testing.T) {
 	}
 }
 
-func TestThreadsOfTabs(t *testing.T) {
+func TestThread_PerTab(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	ask := func(v visitor) string {
@@ -1033,15 +1035,15 @@ func TestThreadsOfTabs(t *testing.T) {
 	other := visitor{v.Another()}
 	other.Go(s.url("/other"))
 	other.chat()
-	resumed(other, one) // A new tab goes on with the visitor's last one,
+	resumed(other, one) // A new tab resumes the visitor's last thread.
 	ask(other)
 	v.Go(s.url("/next"))
 	v.Until(chatting)
-	resumed(v, one) // a tab with its own.
+	resumed(v, one) // A tab resumes its own thread.
 }
 
-// An error of ChatKit's, after the thread has loaded, is no reason to begin anew.
-func TestErrorInAConversation(t *testing.T) {
+// After an error of ChatKit, the widget must keep a thread that has loaded.
+func TestThread_ChatKitError(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, page{})
 	v := s.visit(s.url("/"))
@@ -1069,19 +1071,19 @@ func TestPhone(t *testing.T) {
 	v.chat()
 	v.Until(`((r) => [r.left, r.top, r.width, r.height].join() === "0,0,390,844")(` + panel + `.getBoundingClientRect())`)
 	if !testbrowser.Eval[bool](v.Tab, panel+`.matches(":modal")`) {
-		t.Error("the page behind it can be reached")
+		t.Error("the panel is not modal")
 	}
 	if testbrowser.Eval[bool](v.Tab, `document.activeElement === `+chatKit) {
-		t.Error("the keyboard comes up unasked")
+		t.Error("the chat has the focus, so the keyboard opens")
 	}
-	// Closed by the system, as a phone's back gesture does.
+	// The system closes the dialog, as on a phone's back gesture.
 	testbrowser.Eval[any](v.Tab, panel+`.requestClose(), null`)
 	v.Until(root + `.activeElement === ` + launcher)
 	v.chat()
 	v.Press(kb.Escape)
 	v.Until(root + `.activeElement === ` + launcher)
 	v.chat()
-	// Whoever turns the phone goes on.
+	// The chat stays open when the visitor turns the phone.
 	v.Do(chromedp.EmulateViewport(1280, 800))
 	v.Until(`!` + panel + `.matches(":modal") && ` + isOpen)
 	v.Do(chromedp.EmulateViewport(390, 844))
@@ -1089,7 +1091,7 @@ func TestPhone(t *testing.T) {
 	v.Go(s.url("/next"))
 	v.Until(launcher + `.checkVisibility()`)
 	if testbrowser.Eval[bool](v.Tab, isOpen) {
-		t.Error("it covers the page that the visitor has gone to")
+		t.Error("the chat covers the next page")
 	}
 	s.minted(1)
 }
@@ -1142,7 +1144,7 @@ func TestAccessibilityTree(t *testing.T) {
 				nodes = append(nodes, strings.ReplaceAll(string(n.Role.Value)+" "+string(n.Name.Value), `"`, ""))
 			}
 		}
-		slices.Sort(nodes) // The tree comes by depth.
+		slices.Sort(nodes) // Chrome returns the tree by depth.
 		return nodes
 	}
 	all := func(widgets ...string) []string {
@@ -1163,7 +1165,7 @@ func TestAccessibilityTree(t *testing.T) {
 	}
 }
 
-// TestAxe runs axe-core, the usual checker, over the page in every state.
+// TestAxe runs the axe-core accessibility checker on the page in every state.
 func TestAxe(t *testing.T) {
 	t.Parallel()
 	axe := installed(t, "node_modules/axe-core/axe.min.js")
@@ -1191,7 +1193,7 @@ func TestAxe(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, page{data: test.data})
 			v := s.visit(s.url("/"))
-			v.reducedMotion() // What is half faded in has half the contrast.
+			v.reducedMotion() // During a fade, the contrast would be too low.
 			test.state(s, v)
 			violations := testbrowser.Eval[[]string](v.Tab, string(axe)+`;
 				axe.run().then((r) => r.violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.target.join(" ") + ": " + n.failureSummary)))`)
@@ -1215,7 +1217,7 @@ func TestReducedMotion(t *testing.T) {
 	}
 }
 
-// TestViewTransitions is the Astro example, built: its navigation replaces the
+// TestViewTransitions uses the built Astro example, whose navigation replaces the
 // page's body in place.
 func TestViewTransitions(t *testing.T) {
 	t.Parallel()
@@ -1224,7 +1226,7 @@ func TestViewTransitions(t *testing.T) {
 	s := newStage(t, page{})
 	s.change(func(p *parts) { p.files = http.FileServer(http.Dir(dist)) })
 	v := visitor{testbrowser.Open(t)}
-	// The site was built without knowing where the stand-in is.
+	// The build does not know the URL of the fake ChatKit.
 	v.OnEveryPage(fmt.Sprintf(`addEventListener("docent:ready", () => docent.set({ chatkitUrl: %q }))`, s.cdn.URL+"/chatkit.js"))
 	v.Go(s.url("/"))
 	v.chat()
@@ -1237,10 +1239,10 @@ func TestViewTransitions(t *testing.T) {
 	}
 	for i, path := range links {
 		v.Click(fmt.Sprintf(`document.querySelector("a[href='%s'], a[href='%s']")`, path, strings.TrimSuffix(path, "/")))
-		// As long as the pictures of a transition cover the page, a click is lost.
+		// During a view transition, its snapshots cover the page and take clicks.
 		v.Until(fmt.Sprintf(`!document.activeViewTransition && loads === %d && location.pathname.startsWith(%q)`, i+1, strings.TrimSuffix(path, "/")))
 		if !testbrowser.Eval[bool](v.Tab, `before[0] === `+host+` && before[1] === `+chatKit+` && before[1].isConnected && `+isOpen+` && document.querySelectorAll("docent-widget").length === 1`) {
-			t.Fatalf("on %s it is not the one widget", path)
+			t.Fatalf("on %s the widget was replaced, closed or duplicated", path)
 		}
 		if got := testbrowser.Eval[int](v.Tab, `chatkitStandIn.conversation().then((c) => c.length)`); got < 2 {
 			t.Errorf("on %s the conversation has %d messages", path, got)
@@ -1255,7 +1257,7 @@ func TestViewTransitions(t *testing.T) {
 	}
 }
 
-// offline takes the visitor's network away.
+// offline disconnects or reconnects the visitor's network.
 func (v visitor) offline(off bool) {
 	testbrowser.Call(v.Tab, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
 		MatchedNetworkConditions: []*network.Conditions{{Offline: off, DownloadThroughput: -1, UploadThroughput: -1}},
@@ -1263,7 +1265,7 @@ func (v visitor) offline(off bool) {
 	testbrowser.Call(v.Tab, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: off, DownloadThroughput: -1, UploadThroughput: -1})
 }
 
-// system sets the colour scheme of the visitor's system.
+// system sets the colour scheme of the visitor's operating system.
 func (v visitor) system(scheme string) { v.media("prefers-color-scheme", scheme) }
 
 func (v visitor) reducedMotion() { v.media("prefers-reduced-motion", "reduce") }
@@ -1272,16 +1274,16 @@ func (v visitor) media(name, value string) {
 	testbrowser.Call(v.Tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}})
 }
 
-// gone hangs up.
+// gone closes the connection without an answer.
 var gone = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 
-// installed reads a file of an npm package, which `make deps` has installed or
-// built.
+// installed reads a file that `make deps` installs or builds with npm. It skips the
+// test if the file is missing.
 func installed(t *testing.T, path string) []byte {
 	t.Helper()
 	file, err := os.ReadFile(path)
 	if err != nil {
-		orSkip(t, "`make deps` has not been here: "+err.Error())
+		orSkip(t, "run `make deps` first: "+err.Error())
 	}
 	return file
 }

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testprocess.Main("docent/cmd/docent", &program, func() int { return testbrowser.Run(m) }))
 }
 
-// stage is a docs site and all that stands behind its chat.
+// stage is a docs site with Docent and the fakes of OpenAI and ChatKit.
 type stage struct {
 	t           *testing.T
 	openai      *standin.OpenAI
@@ -42,31 +42,31 @@ type stage struct {
 	parts
 }
 
-// parts are what a test may change, with [stage.change].
+// parts are the parts of a stage that a test may change with [stage.change].
 type parts struct {
 	page    page
-	files   http.Handler // In place of the page, if set.
-	session http.Handler // In place of the service's sessions at the site's own origin, if set.
-	// chatKit serves ChatKit's script and frame, from an origin of their own as
-	// OpenAI's are.
+	files   http.Handler // Replaces the page, if set.
+	session http.Handler // Replaces the session endpoint at the site's own origin, if set.
+	// chatKit serves ChatKit's script and frame. Like OpenAI's, they have their own
+	// origin.
 	chatKit http.Handler
 }
 
-// page is what every page of the site is. In its strings, CHATKIT and DOCENT
-// stand for the origins of the two.
+// page describes every page of the site. In its strings, CHATKIT and DOCENT are
+// placeholders for the origins of ChatKit and Docent.
 type page struct {
-	src     string            // The widget's: at the site's own origin if empty.
+	src     string            // The src of the widget's tag. Default: at the site's own origin.
 	data    map[string]string // More attributes of the widget's tag.
-	content string            // Before the tag.
+	content string            // Content before the tag.
 	csp     string
 }
 
-// elsewhere is a [page]'s src at the service's own origin: another site than the
-// page's.
+// elsewhere is a [page]'s src at the service's own origin, which is another site than
+// the page's.
 const elsewhere = "DOCENT/api/chatkit/widget.js"
 
-// newStage builds a stage. Docent allows the site's own origin and the one that
-// [stage.insecure] has.
+// newStage starts a stage. Docent allows the site's own origin and the origin of
+// [stage.insecure].
 func newStage(t *testing.T, p page, environment ...string) *stage {
 	t.Helper()
 	s := &stage{t: t, openai: standin.NewOpenAI("sk-test-not-a-key", "wf_test"), parts: parts{page: p, chatKit: standin.ChatKit()}}
@@ -87,7 +87,7 @@ func newStage(t *testing.T, p page, environment ...string) *stage {
 	return s
 }
 
-// change changes what the site or ChatKit answers from now on.
+// change changes the answers of the site or of ChatKit.
 func (s *stage) change(f func(*parts)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,8 +100,8 @@ func (s *stage) now() parts {
 	return s.parts
 }
 
-// restart puts a new process in place of the service, one that has counted
-// nothing yet, with more environment.
+// restart replaces the service with a new process, whose rate limit counts are zero.
+// The arguments are additional environment variables.
 func (s *stage) restart(environment ...string) {
 	s.t.Helper()
 	p := testprocess.Start(s.t, program, append(slices.Clone(s.environment), environment...)...)
@@ -110,7 +110,7 @@ func (s *stage) restart(environment ...string) {
 	s.docent = p
 }
 
-// limited has everybody over the limit.
+// limited uses up the rate limit of all visitors.
 func (s *stage) limited() {
 	s.t.Helper()
 	testprocess.WholeMinute()
@@ -120,24 +120,25 @@ func (s *stage) limited() {
 	v.chat()
 }
 
-// address is the service's.
+// address returns the service's address.
 func (s *stage) address() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.docent.Address
 }
 
-// url is a page's at the site's own origin, a secure context.
+// url returns the URL of a page at the site's own origin, which is a secure context.
 func (s *stage) url(path string) string {
 	return strings.Replace(s.site.URL, "127.0.0.1", "localhost", 1) + path
 }
 
-// insecure is a page's under a name that makes it no secure context.
+// insecure returns the URL of a page under a name that is not a secure context.
 func (s *stage) insecure(path string) string {
 	return strings.Replace(s.site.URL, "127.0.0.1", "docs.test", 1) + path
 }
 
-// serve is the site: its pages, and the way to the service that a rewrite makes.
+// serve serves the site's pages and forwards /api/chatkit/ to the service, as a
+// rewrite does.
 func (s *stage) serve(w http.ResponseWriter, r *http.Request) {
 	now := s.now()
 	switch {
@@ -172,7 +173,7 @@ func (s *stage) servePage(w http.ResponseWriter, r *http.Request, p page) {
 <html lang="en">
 <head><title>%[1]s</title><meta name="viewport" content="width=device-width, initial-scale=1"></head>
 <body>
-<main><h1>%[1]s</h1><p>What a docs page says.</p><button id="own">Ask</button> <a href="/other">Another page</a></main>
+<main><h1>%[1]s</h1><p>Text of a docs page.</p><button id="own">Ask</button> <a href="/other">Another page</a></main>
 %s
 <script async %s></script>
 </body>
@@ -189,7 +190,7 @@ func (s *stage) visit(url string) visitor {
 	return v
 }
 
-// minted is how many sessions OpenAI has made so far.
+// minted checks how many sessions OpenAI has created so far.
 func (s *stage) minted(want int) {
 	s.t.Helper()
 	if got := len(s.openai.Asked()); got != want {
@@ -197,7 +198,7 @@ func (s *stage) minted(want int) {
 	}
 }
 
-// What is where on a page with the widget, as expressions of JavaScript.
+// JavaScript expressions for the elements and the state of the widget.
 const (
 	host      = `document.querySelector("docent-widget")`
 	root      = host + `.shadowRoot`
@@ -213,33 +214,33 @@ const (
 	isOpen    = panel + `.open`
 )
 
-// visitor is somebody at the site's pages.
+// visitor is a visitor of the site in a browser tab.
 type visitor struct{ *testbrowser.Tab }
 
-// chat opens the chat and waits until it can be typed in.
+// chat opens the chat and waits until the visitor can type.
 func (v visitor) chat() {
 	v.Click(launcher)
 	v.Until(chatting)
 }
 
-// failed waits for a failure to be shown.
+// failed waits until the widget shows a failure.
 func (v visitor) failed(code string) {
 	v.Until(fmt.Sprintf("%s?.dataset.code === %q && %s.checkVisibility()", notice, code, retry))
 }
 
-// later puts the visitor's clock forward, on this page and on later ones.
+// later sets the visitor's clock forward, on this page and on later ones.
 func (v visitor) later(d time.Duration) {
 	js := fmt.Sprintf("Date.now = ((now) => () => now() + %d)(Date.now)", d.Milliseconds())
 	v.OnEveryPage(js)
 	testbrowser.Eval[any](v.Tab, js+", null")
 }
 
-// secrets are those that ChatKit got on this page.
+// secrets returns the client secrets that ChatKit got on this page.
 func (v visitor) secrets() []string {
 	return testbrowser.Eval[[]string](v.Tab, "window.chatkitStandIn?.secrets ?? []")
 }
 
-// complaints are the errors and warnings in the console.
+// complaints returns the errors and warnings in the console.
 func (v visitor) complaints() []string {
 	return slices.DeleteFunc(v.Console(), func(line string) bool {
 		return !strings.HasPrefix(line, "error") && !strings.HasPrefix(line, "warning") && !strings.HasPrefix(line, "exception")

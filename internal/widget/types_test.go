@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// types runs TypeScript's checker over a script in widget.js's place, and
-// returns what it has to say.
+// types runs TypeScript's checker on a script in place of widget.js and returns the
+// output.
 func types(t *testing.T, script string) (string, error) {
 	t.Helper()
 	modules, err := filepath.Abs("node_modules")
@@ -18,7 +18,7 @@ func types(t *testing.T, script string) (string, error) {
 	}
 	tsc := filepath.Join(modules, ".bin", "tsc")
 	if _, err := os.Stat(tsc); err != nil {
-		orSkip(t, "TypeScript is not installed: `make deps` does that, with npm")
+		orSkip(t, "TypeScript is not installed: run `make deps`, which needs npm")
 	}
 	config, err := os.ReadFile("tsconfig.json")
 	if err != nil {
@@ -39,7 +39,7 @@ func types(t *testing.T, script string) (string, error) {
 	return string(out), err
 }
 
-// orSkip skips a test that lacks something, or fails it where CI must have it.
+// orSkip skips a test because something is missing. In CI it fails the test.
 func orSkip(t *testing.T, lacks string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -48,8 +48,8 @@ func orSkip(t *testing.T, lacks string) {
 	t.Skip(lacks)
 }
 
-// ChatKit throws on an option that it does not know, in the visitor's browser:
-// so its own types have to know each, and its package is the place to see a change.
+// ChatKit throws in the visitor's browser if it gets an unknown option. So the test
+// checks every option against the types of ChatKit's package, where a change shows.
 func TestTypes(t *testing.T) {
 	t.Parallel()
 	file, err := os.ReadFile("widget.js")
@@ -58,10 +58,10 @@ func TestTypes(t *testing.T) {
 	}
 	script := string(file)
 	tests := []struct{ name, is, becomes, says string }{
-		{"as it is", "", "", ""},
-		{"an option that does not exist", "startScreen:", "startScren:", "'startScren' does not exist in type 'ChatKitOptions'"},
-		{"a value that an option does not take", "colorScheme: scheme()", `colorScheme: "auto"`, `'"auto"' is not assignable to type 'ColorScheme`},
-		{"a method that does not exist", ".setOptions(", ".setOption(", "'setOption' does not exist on type 'OpenAIChatKit'"},
+		{"unchanged", "", "", ""},
+		{"an unknown option", "startScreen:", "startScren:", "'startScren' does not exist in type 'ChatKitOptions'"},
+		{"an invalid value of an option", "colorScheme: scheme()", `colorScheme: "auto"`, `'"auto"' is not assignable to type 'ColorScheme`},
+		{"an unknown method", ".setOptions(", ".setOption(", "'setOption' does not exist on type 'OpenAIChatKit'"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package widget is the script that a docs page embeds, and how it is served.
+// Package widget contains and serves the script that a docs page embeds.
 package widget
 
 import (
@@ -16,8 +16,8 @@ import (
 //go:embed widget.js
 var script []byte
 
-// representation is the script in one encoding. A strong ETag names the very
-// bytes, so each has its own.
+// representation is the script in one encoding. Each has its own strong ETag, which
+// identifies the exact bytes.
 type representation struct {
 	body []byte
 	etag string
@@ -30,28 +30,28 @@ func represent(body []byte) representation {
 
 type representations struct{ identity, gzip representation }
 
-// encoded waits for the first request, so that a cold start does not pay for
-// the compression.
+// encoded compresses the script at the first request, so that it does not slow a
+// cold start.
 var encoded = sync.OnceValue(func() representations {
 	var compressed bytes.Buffer
-	// Neither the level nor a buffer in memory can be at fault.
+	// The level is valid and a write to a bytes.Buffer does not fail.
 	w, _ := gzip.NewWriterLevel(&compressed, gzip.BestCompression)
 	_, _ = w.Write(script)
 	_ = w.Close()
 	return representations{represent(script), represent(compressed.Bytes())}
 })
 
-// Handler serves the script, to any page: what it holds is public, and whether
-// a page gets a session is decided where it asks for one. It has no ranges,
-// which nobody needs of a few kilobytes: http.ServeContent, which would add
-// them, copies the script for every answer.
+// Handler serves the script to any page: its content is public, and the session
+// handler decides whether a page gets a session. It does not support range requests,
+// which a few kilobytes do not need. http.ServeContent would support them, but it
+// copies the script for every response.
 func Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "public, max-age=300, stale-while-revalidate=86400")
 		h.Set("Vary", "Accept-Encoding")
-		// For a page under Cross-Origin-Embedder-Policy, and for one whose tag has
-		// the attribute crossorigin.
+		// For pages with Cross-Origin-Embedder-Policy, and for tags with the attribute
+		// crossorigin.
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 		h.Set("Access-Control-Allow-Origin", "*")
 		is, gzipped := encoded().identity, acceptsGzip(r.Header.Values("Accept-Encoding"))
@@ -68,12 +68,12 @@ func Handler() http.Handler {
 		}
 		h.Set("Content-Type", "text/javascript; charset=utf-8")
 		h.Set("Content-Length", strconv.Itoa(len(is.body)))
-		_, _ = w.Write(is.body) // Fails where the visitor left.
+		_, _ = w.Write(is.body) // Fails if the visitor has left.
 	})
 }
 
-// matches reads If-None-Match (RFC 9110, 13.1.2), whose comparison is weak: a
-// proxy may have marked our ETag so.
+// matches reports whether If-None-Match has the ETag (RFC 9110, 13.1.2). The
+// comparison is weak, because a proxy may have turned the ETag into a weak one.
 func matches(values []string, etag string) bool {
 	for _, value := range values {
 		for element := range strings.SplitSeq(value, ",") {
@@ -86,9 +86,10 @@ func matches(values []string, etag string) bool {
 	return false
 }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110, 12.5.3): gzip counts where it is
-// named, else `*` does, and a weight of 0 refuses. A weight that is no number
-// refuses, too: everybody understands the script as it is.
+// acceptsGzip reports whether Accept-Encoding allows gzip (RFC 9110, 12.5.3). An
+// element for gzip takes precedence over `*`, and a weight of 0 refuses. A weight
+// that is not a number refuses, too, because every client accepts the script without
+// an encoding.
 func acceptsGzip(values []string) bool {
 	var named, others, isNamed bool
 	for _, value := range values {

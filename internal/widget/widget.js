@@ -1,29 +1,29 @@
-// Docent's widget: a button, and behind it a panel with OpenAI's ChatKit. docs/embed.md says all.
+// Docent's widget: a button that opens a panel with OpenAI's ChatKit. docs/embed.md, documents it.
 (() => {
   "use strict";
 
   // The page
 
-  // An element of the page's content that is named like a property of document hides it. It cannot hide what the
-  // prototype has.
+  // DOM clobbering: <img name="currentScript"> shadows document.currentScript. The getters on Document.prototype cannot
+  // be shadowed.
   const own = (name) => Object.getOwnPropertyDescriptor(Document.prototype, name)?.get?.call(document);
   const create = /** @type {Document["createElement"]} */ (Document.prototype.createElement.bind(document));
   const createNS = Document.prototype.createElementNS.bind(document);
 
   const warn = (sentence) => console.warn("Docent: " + sentence);
 
-  /** What a URL of the page's owner means, if it is http or https. A base element is content: it has no say. */
+  /** The absolute form of an http or https URL. It ignores base elements, because content can contain them. */
   const webURL = (given) => {
     try {
       const url = new URL(String(given || "about:"), location.href);
       return /^https?:$/.test(url.protocol) ? url.href : undefined;
-    } catch {} // No URL at all.
+    } catch {} // Not a URL.
   };
 
   const script = own("currentScript");
-  if (Object.hasOwn(window, "docent")) return; // Client-side navigation runs scripts again.
+  if (Object.hasOwn(window, "docent")) return; // Client-side navigation may run the script again.
   const source = script instanceof HTMLScriptElement && webURL(script.getAttribute("src"));
-  if (!source) return warn("widget.js needs a tag of its own, with an http or https src and no type");
+  if (!source) return warn("widget.js needs its own script tag with an http or https src and no type");
   const endpoint = new URL("session", source).href;
 
   // Options
@@ -33,7 +33,7 @@
   const parsed = (v) => {
     try {
       return typeof v === "string" ? JSON.parse(v) : v;
-    } catch {} // No JSON.
+    } catch {} // Not JSON.
   };
 
   const prompts = (v) => {
@@ -46,10 +46,10 @@
     try {
       new DocumentFragment().querySelector(v || "a");
       return v;
-    } catch {} // No selector.
+    } catch {} // Not a selector.
   };
 
-  /** Such as mod+i. A key alone would be taken from people who type, or who steer their browser by voice. */
+  /** Parses "mod+i". A key without a modifier would disturb people who type or use voice control. */
   const shortcut = (v) => {
     if (!v) return null;
     const names = String(v).toLowerCase().split("+");
@@ -60,7 +60,7 @@
     return { key, held };
   };
 
-  /** What an option is by default, and what a given value comes to: undefined if it is none. @type {Record<string, [any, (v: any) => any]>} */
+  /** The default of each option, and a function that returns the parsed value, or undefined if it is invalid. @type {Record<string, [any, (v: any) => any]>} */
   const OPTIONS = {
     title: ["Ask AI", (v) => text(v) || undefined],
     greeting: ["", text],
@@ -85,15 +85,15 @@
     for (const [name, [, meaning]] of Object.entries(OPTIONS)) {
       if (given[name] === undefined) continue;
       const value = meaning(given[name]);
-      if (value === undefined) warn(`${name} is ignored, it cannot be ${JSON.stringify(given[name])}`);
+      if (value === undefined) warn(`${name} is ignored: ${JSON.stringify(given[name])} is not a valid value`);
       else options[name] = value;
     }
   }
   take(script.dataset);
 
-  /** What the widget itself says: by the code of a failure, or by name. */
+  /** The widget's own texts, by the code of a failure or by name. */
   const TEXTS = {
-    __proto__: null, // So that an unknown code finds nothing.
+    __proto__: null, // An unknown code such as "toString" finds nothing.
     close: "Close",
     loading: "Starting the chat…",
     retry: "Try again",
@@ -123,7 +123,7 @@
 
   // Storage
 
-  // What could not be stored.
+  // Values that could not be stored.
   const memory = {};
   const storage = (area) => globalThis[area];
 
@@ -133,7 +133,7 @@
       return memory[area + key] ?? storage(area).getItem(key);
     } catch {
       return memory[area + key];
-    } // Refused.
+    } // Storage is blocked.
   };
 
   const write = (area, name, value) => {
@@ -143,10 +143,10 @@
       if (value === undefined) storage(area).removeItem(key);
       else storage(area).setItem(key, value);
       delete memory[area + key];
-    } catch {} // Refused, or full.
+    } catch {} // Storage is blocked or full.
   };
 
-  // The thread of this tab, else the visitor's last one. An empty one is a new chat.
+  // This tab's thread, or else the visitor's last one. "" means a new chat.
   const thread = () => read("sessionStorage", "thread") ?? read("localStorage", "thread") ?? "";
   const keepThread = (id) => {
     write("sessionStorage", "thread", id);
@@ -161,28 +161,28 @@
       const retryAfter = detail.retryAfter ?? 0;
       this.code = code;
       this.detail = detail;
-      this.until = retryAfter >= 1 ? Date.now() + retryAfter * 1000 : 0; // When to try again, in ms.
+      this.until = retryAfter >= 1 ? Date.now() + retryAfter * 1000 : 0; // The time to try again, in ms.
     }
   }
 
-  /** The stored session, as long as there is enough left of its life for the next message. */
+  /** The stored session, if it is valid for long enough to send the next message. */
   function stored() {
     const session = parsed(read("localStorage", "session"));
     if (!session) return;
     const left = session.expires - Date.now() - Math.min(60_000, session.life / 10);
-    if (text(session.secret) && left > 0 && left < session.life) return { secret: session.secret, left }; // A clock may have been set back.
+    if (text(session.secret) && left > 0 && left < session.life) return { secret: session.secret, left }; // The clock may have been set back.
     write("localStorage", "session");
   }
 
   let expiry = 0;
-  /** Removes the stored session when its time comes. */
+  /** Removes the stored session when it expires. */
   function expire() {
     const session = stored();
     clearTimeout(expiry);
     if (session) expiry = setTimeout(expire, Math.min(session.left + 1, 1e9));
   }
 
-  /** A secret that is not the current one: another tab may have stored a fresher one. */
+  /** A stored secret that is not the current one: another tab may have stored a fresher one. */
   const fresher = (current) => {
     const found = stored()?.secret;
     return found === current ? undefined : found;
@@ -192,14 +192,14 @@
     const asked = Date.now();
     let response, body;
     try {
-      // As simple as a request can be, so that no preflight goes before it.
-      response = await fetch(endpoint, { method: "POST", credentials: "include", signal: AbortSignal.timeout(30_000) }); // Docent itself gives up after 8 s, by default.
+      // A simple request in CORS terms, so the browser sends no preflight.
+      response = await fetch(endpoint, { method: "POST", credentials: "include", signal: AbortSignal.timeout(30_000) }); // Docent itself gives up after 8 s by default.
       body = await response.json();
     } catch {
       if (!navigator.onLine) throw new Failure("offline");
     }
     if (!body || body.code === "origin_not_allowed") {
-      warn(`${endpoint} gave this page no session. Has it ${location.origin} in ALLOWED_ORIGINS?`);
+      warn(`${endpoint} gave this page no session. Check that its ALLOWED_ORIGINS contains ${location.origin}`);
     }
     if (!response || !body) throw new Failure("unreachable");
     if (!response.ok) {
@@ -213,25 +213,25 @@
     return body.client_secret;
   }
 
-  /** Those who wait for their turn where there are no Web Locks. */
+  /** Replaces Web Locks where there are none, on this page only. */
   let queue = Promise.resolve();
 
-  /** Does the work while no other tab of the site does, or at least nobody else on this page. */
+  /** Runs work while no other tab of the site does. Without Web Locks: while no other call on this page does. */
   const alone = (work) =>
     new Promise((resolve) => {
       const turn = () => {
         const done = work();
         resolve(done);
-        // What one tab stores, the next one sees a moment later.
+        // Other tabs see stored values a moment later.
         return done.then(() => new Promise((go) => setTimeout(go, 200)), () => {});
       };
       const here = () => (queue = queue.then(turn));
       try {
-        // A tab that was put to sleep may have it.
+        // A suspended tab may hold the lock.
         navigator.locks.request("docent " + endpoint, { signal: AbortSignal.timeout(35_000) }, turn).catch(here);
       } catch {
         here();
-      } // Only secure contexts that may store things have locks.
+      } // Locks need a secure context that may use storage.
     });
 
   const secret = async (current) => fresher(current) ?? alone(async () => fresher(current) ?? mint());
@@ -275,7 +275,7 @@
   const shadow = host.attachShadow({ mode: "open" });
   shadow.append(launcher, panel);
 
-  // A style sheet of a script's own making needs no permission of a CSP.
+  // A CSP does not restrict a constructed style sheet.
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(`
 :host { all: initial; display: contents !important; color-scheme: light; --d-ink: #15181e; --d-soft: #59606c; --d-paper: #fff; --d-line: #e2e5ea; --d-edge: 20px;
@@ -327,7 +327,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
 `);
   shadow.adoptedStyleSheets = [sheet];
 
-  // How it looks
+  // Appearance
 
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   const phone = matchMedia("(max-width: 640px), (max-width: 960px) and (max-height: 480px)");
@@ -339,10 +339,10 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     return named ?? (systemDark.matches ? "dark" : "light");
   }
 
-  /** Brings everything in line with the options and with the page. */
+  /** Applies the options and the page's colour scheme. */
   function refresh() {
     const root = own("documentElement");
-    // Beside body, not in it: what replaces the page's body leaves it alone, and an iframe that is moved loads anew.
+    // Next to body, not in it: a router may replace body, and an iframe that is moved loads again.
     if (host.parentNode !== root) root.append(host);
     host.dataset.scheme = scheme();
     host.dataset.position = options.position;
@@ -357,30 +357,30 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     applied = set;
   }
 
-  /** Shows the panel: beside the page, or over all of a phone's. */
+  /** Shows the panel, on a phone as a modal that covers the page. */
   function show() {
     if (panel.open) panel.close();
     if (phone.matches) panel.showModal();
-    else panel.open = true; // Unlike show(), it leaves the focus where it is.
+    else panel.open = true; // Unlike show(), this does not move the focus.
   }
 
   const focused = () => host.matches(":focus-within");
 
   function focus() {
-    // On a phone the keyboard would cover what there is to read first.
+    // On a phone, the keyboard would cover the text.
     if (ready && !phone.matches) chat?.focusComposer().catch(() => {});
     else panel.focus();
   }
 
   // Failures
 
-  /** What is wrong, if anything. */
+  /** The failure that is shown, if any. */
   let failure = null;
   let timer = 0;
-  /** Those who go on when the visitor, or time, says so. */
+  /** Resolves the promises of fail(): on a retry by the visitor or by the countdown. */
   let waiting = [];
 
-  /** Shows what the notice has to say: a failure, or that the chat is starting, or nothing. */
+  /** Shows a failure. Without one, the notice says that the chat is starting, or is hidden. */
   function tell(f) {
     failure = f;
     clearTimeout(timer);
@@ -394,7 +394,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     tick();
   }
 
-  /** Counts down to the next try, and has it when somebody is there to see it. */
+  /** Counts down to the next try, and retries if the visitor can see the chat. */
   function tick() {
     clearTimeout(timer);
     const until = failure?.until ?? 0;
@@ -408,7 +408,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   /** Reports and shows a failure, and waits for the next try. */
   function fail(e) {
     const f = e instanceof Failure ? e : new Failure("failed");
-    if (f !== e) warn(String(e)); // ChatKit does not accept an option.
+    if (f !== e) warn(String(e)); // ChatKit rejects an option.
     emit("error", { code: f.code, ...f.detail });
     tell(f);
     return new Promise((resolve) => waiting.push(resolve));
@@ -417,11 +417,11 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   function retry() {
     const had = notice.contains(shadow.activeElement);
     tell(null);
-    if (had) panel.focus(); // What had the focus is gone.
+    if (had) panel.focus(); // The focused element is hidden now.
     for (const go of waiting.splice(0)) go();
   }
 
-  /** Does what may fail until it succeeds. */
+  /** Repeats an attempt until it succeeds. */
   async function persist(attempt) {
     for (;;) {
       try {
@@ -436,25 +436,25 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
 
   /** @type {import("@openai/chatkit").OpenAIChatKit} */
   let chat = null;
-  let ready = false; // ChatKit can be talked to.
-  let busy = false; // It is answering.
-  let doubtful = false; // Whether the stored thread loads: it may be another visitor's, or deleted.
+  let ready = false; // ChatKit accepts calls.
+  let busy = false; // ChatKit is answering.
+  let doubtful = false; // The stored thread may not load: it may be deleted or belong to another visitor.
   let started = false;
-  /** The options that ChatKit has, as text. */
+  /** The options that ChatKit has, as JSON. */
   let applied = "";
-  /** What to send as soon as there is somebody to send it to. */
+  /** Messages to send as soon as ChatKit takes them. */
   const asked = [];
   let tag;
 
   let sharing;
-  /** Waits as long as it takes: ChatKit cannot say why there is none, the notice can. */
+  /** Waits until there is a secret: the notice can say why there is none, ChatKit cannot. */
   const getClientSecret = async (current) => {
     sharing ??= persist(() => secret(current)).finally(() => (sharing = undefined));
     const found = await sharing;
     return found === current ? getClientSecret(current) : found;
   };
 
-  /** All of them, since ChatKit forgets those that are not given again. @returns {import("@openai/chatkit").ChatKitOptions} */
+  /** All options, because ChatKit resets those that are left out. @returns {import("@openai/chatkit").ChatKitOptions} */
   function chatOptions() {
     return {
       api: { getClientSecret },
@@ -464,7 +464,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
       theme: {
         colorScheme: scheme(),
         radius: "soft",
-        // A computed colour, since the frame does not know the page's variables.
+        // A computed colour, because the frame does not have the page's CSS variables.
         color: options.accent ? { accent: { primary: getComputedStyle(launcher).backgroundColor, level: 2 } } : undefined,
       },
       startScreen: { greeting: options.greeting || undefined, prompts: options.prompts },
@@ -473,7 +473,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     };
   }
 
-  /** Loads ChatKit's script: it is there when it has defined its element. */
+  /** Loads ChatKit's script and waits until it has defined its element. */
   async function load() {
     const defined = customElements.whenDefined("openai-chatkit");
     if (customElements.get("openai-chatkit")) return;
@@ -485,11 +485,11 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
       tag?.addEventListener("error", give);
     });
     own("head").append(tag);
-    defined.then(() => failure?.code === "script_blocked" && retry()); // Late, but there.
+    defined.then(() => failure?.code === "script_blocked" && retry()); // It loaded late.
     await Promise.race([defined, blocked]);
   }
 
-  /** Makes ChatKit's element, again if need be. */
+  /** Creates ChatKit's element, and replaces an older one. */
   function build() {
     const c = create("openai-chatkit");
     c.setOptions(chatOptions());
@@ -499,7 +499,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     busy = false;
     doubtful = thread() !== "";
     const late = setInterval(() => {
-      if (failure) return; // That it waits for a secret, for one.
+      if (failure) return; // It may wait for a secret, for example.
       clearInterval(late);
       if (c === chat) fail(new Failure("frame_blocked")).then(() => ready || build());
     }, 10_000);
@@ -546,28 +546,28 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
 
   const complain = (e) => emit("error", { code: "chatkit_error", message: String(e?.message ?? e) });
 
-  /** Sends what was asked, one after the other: ChatKit takes none while it answers. */
+  /** Sends the next message. ChatKit takes none while it answers. */
   function flush() {
     if (!ready || busy || doubtful || !asked.length) return;
     busy = true;
     const text = asked.shift();
     chat.sendUserMessage({ text }).catch((e) => {
       busy = false;
-      asked.unshift(text); // For after the answer that is in its way.
+      asked.unshift(text); // Send it after the current answer.
       complain(e);
     });
   }
 
   // Open, close
 
-  /** Where the focus was. */
+  /** The element that had the focus before. */
   let opener = null;
 
   const isOpen = () => host.dataset.open === "";
 
-  /** Opens the panel; from is what was clicked, if anything was, and null leaves the focus where it is. */
+  /** Opens the panel. from is the clicked element, if any. null does not move the focus. */
   function open(from) {
-    if (!host.isConnected) return window.addEventListener("DOMContentLoaded", () => open(from)); // There is no body yet.
+    if (!host.isConnected) return window.addEventListener("DOMContentLoaded", () => open(from)); // body does not exist yet.
     if (!isOpen()) {
       opener = from ?? own("activeElement");
       host.dataset.open = "";
@@ -593,12 +593,12 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     emit("close");
   }
 
-  panel.addEventListener("close", () => panel.open || close(true)); // By a phone's back gesture, for one.
+  panel.addEventListener("close", () => panel.open || close(true)); // By a phone's back gesture, for example.
   phone.addEventListener("change", () => isOpen() && show());
   systemDark.addEventListener("change", refresh);
   window.addEventListener("online", () => failure?.code === "offline" && retry());
   window.addEventListener("visibilitychange", tick);
-  // Back from the browser's cache: as it was left on the page that was left.
+  // When the page comes from the back/forward cache, restore the state of the page that the visitor left.
   window.addEventListener("pageshow", (e) => {
     if (!e.persisted) return;
     if (!read("sessionStorage", "open")) close();
@@ -610,7 +610,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     if (e.defaultPrevented || e.isComposing || e.repeat) return;
     const { key, held } = options.shortcut ?? {};
     const pressed = (m) => e[m + "Key"] === held.includes(m);
-    // Where a letter's key types no ASCII (another alphabet, Alt on a Mac), its place counts.
+    // If a letter key types no ASCII (another alphabet, Alt on a Mac), use the key's position.
     const typed = /^Key/.test(e.code) && !/^[!-~]$/.test(e.key) ? e.code.slice(3) : e.key;
     if (key && typed?.toLowerCase() === key && ["ctrl", "alt", "shift", "meta"].every(pressed)) {
       e.preventDefault();
@@ -627,9 +627,9 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     if (!button) return;
     e.preventDefault();
     open(button);
-  }, true); // Before a router that takes links.
+  }, true); // Runs before a router that handles links.
 
-  // The address that was looked at last, since a jump within a page is a navigation, too.
+  // The last address that was checked, because a jump within a page is a navigation, too.
   let address = "";
   function openIfAsked() {
     const before = address;
@@ -640,7 +640,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   function begin() {
     refresh();
     new MutationObserver(refresh).observe(own("documentElement"), { attributeFilter: ["class", "data-theme"], childList: true });
-    // On a phone it would cover the page that the visitor has just gone to.
+    // On a phone, the open panel would cover the page that the visitor has just opened.
     if (read("sessionStorage", "open") && !phone.matches) open(null);
     openIfAsked();
     window.navigation?.addEventListener("navigatesuccess", openIfAsked);

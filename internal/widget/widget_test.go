@@ -11,9 +11,9 @@ import (
 	"docent/internal/widget"
 )
 
-// A page under a strict Content-Security-Policy takes none of these, and
-// nothing that a page holds may become markup or code.
-func TestScriptKeepsToStrictPolicies(t *testing.T) {
+// A strict Content-Security-Policy blocks all of these. They could also turn content
+// of the page into markup or code.
+func TestScript_StrictCSP(t *testing.T) {
 	t.Parallel()
 	script, err := os.ReadFile("widget.js")
 	if err != nil {
@@ -29,7 +29,7 @@ func TestScriptKeepsToStrictPolicies(t *testing.T) {
 	}
 }
 
-// get asks the handler itself, with the header's lines for one name.
+// get sends a request to the handler with the lines of one header.
 func get(name string, values ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header[name] = values
@@ -53,14 +53,14 @@ func TestAcceptEncoding(t *testing.T) {
 		{"weight of 0", []string{"gzip;q=0"}, false},
 		{"weight of 0 in full", []string{"gzip ; q=0.000"}, false},
 		{"weight in capitals", []string{"gzip;Q=0"}, false},
-		{"no number", []string{"gzip;q=high"}, false},
-		{"not a number", []string{"gzip;q=NaN"}, false},
-		{"negative", []string{"gzip;q=-1"}, false},
-		{"no weight after all", []string{"gzip;"}, false},
+		{"weight that is a word", []string{"gzip;q=high"}, false},
+		{"weight NaN", []string{"gzip;q=NaN"}, false},
+		{"negative weight", []string{"gzip;q=-1"}, false},
+		{"no weight after the semicolon", []string{"gzip;"}, false},
 		{"another parameter", []string{"gzip;level=1"}, false},
 		{"anything", []string{"*"}, true},
-		{"nothing else", []string{"identity, *;q=0"}, false},
-		{"gzip and nothing else", []string{"*;q=0, gzip"}, true},
+		{"identity only", []string{"identity, *;q=0"}, false},
+		{"gzip only", []string{"*;q=0, gzip"}, true},
 		{"all but gzip", []string{"gzip;q=0, *;q=1"}, false},
 		{"several lines", []string{"br", "gzip"}, true},
 		{"part of a name", []string{"xgzip, gzip2"}, false},
@@ -81,22 +81,22 @@ func FuzzAcceptEncoding(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		if strings.ContainsAny(value, "\r\n") {
-			t.Skip("no header")
+			t.Skip("not a header value")
 		}
 		gzip := func(values ...string) bool {
 			return get("Accept-Encoding", values...).Header().Get("Content-Encoding") == "gzip"
 		}
 		accepted := gzip(value)
 		if lower := strings.ToLower(value); accepted && !strings.Contains(lower, "gzip") && !strings.Contains(lower, "*") {
-			t.Errorf("%q was not asked for", value)
+			t.Errorf("%q does not accept gzip, but the response has it", value)
 		}
-		// A list may be parted into lines anywhere between its elements.
+		// A list may be split into lines between any two elements.
 		if got := gzip(strings.Split(value, ",")...); got != accepted {
 			t.Errorf("%q in one line: %t, in several: %t", value, accepted, got)
 		}
-		// What is named counts, whatever else there is: the last word has it.
+		// An element for gzip takes precedence, and the last one counts.
 		if gzip(value, "gzip;q=0") || !gzip(value, "gzip;q=1") {
-			t.Errorf("after %q, gzip is not what was said last", value)
+			t.Errorf("after %q, the last gzip element does not count", value)
 		}
 	})
 }
