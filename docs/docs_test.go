@@ -111,3 +111,28 @@ func TestErrorCodes(t *testing.T) {
 		})
 	}
 }
+
+// TestRooms holds README's table of packages to the folders, and README to the
+// length that a stranger reads in five minutes.
+func TestRooms(t *testing.T) {
+	t.Parallel()
+	readme := read(t, "../README.md")
+	if n := strings.Count(readme, "\n"); n > 120 {
+		t.Errorf("README.md has %d lines, want at most 120", n)
+	}
+	var listed []string
+	for _, m := range regexp.MustCompile(`(?m)^\| \[(internal/\w+)\]`).FindAllStringSubmatch(readme, -1) {
+		listed = append(listed, m[1])
+	}
+	folders, err := filepath.Glob("../internal/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, folder := range folders {
+		folders[i] = strings.TrimPrefix(filepath.ToSlash(folder), "../")
+	}
+	slices.Sort(listed)
+	if diff := cmp.Diff(folders, listed); diff != "" {
+		t.Errorf("packages (-folders +README):\n%s", diff)
+	}
+}

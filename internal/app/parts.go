@@ -82,7 +82,7 @@ func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
 
 // OpenStore opens the configuration's Firestore, without connecting to it yet.
 func OpenStore(ctx context.Context, c config.Config) (*firestore.Client, error) {
-	return firestore.Open(ctx, firestore.Options{Project: c.Project, Database: c.FirestoreDatabase, Emulator: c.FirestoreEmulator}) //nolint:wrapcheck // It says what to do.
+	return firestore.Open(ctx, firestore.Options{Project: c.Project, Database: c.FirestoreDatabase, Emulator: c.FirestoreEmulator})
 }
 
 func (p *parts) close(log *slog.Logger) {

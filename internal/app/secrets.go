@@ -18,7 +18,6 @@ func OpenSecrets(ctx context.Context, c config.Config, log *slog.Logger, wants .
 	if c.OnCloudRun {
 		manager.ServiceAccount = func(ctx context.Context) (string, error) { return metadata.EmailWithContext(ctx, "default") }
 	}
-	//nolint:wrapcheck // The errors name the variable and the secret.
 	return secrets.Open(ctx, secrets.Options{
 		Connect: func(ctx context.Context) (secrets.Store, error) { return secretmanager.Open(ctx, manager) },
 		Replace: secretmanager.Replace,

@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 
 	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"docent/internal/ratelimit"
+	"docent/internal/redact"
 )
 
 // diagnose tells contention from an outage. Contention is Aborted to the last
@@ -93,20 +92,15 @@ func isAPIDisabled(err error) bool {
 	return ok && e.Reason() == "SERVICE_DISABLED"
 }
 
+// maxReply is how many characters of Firestore's own words are reported.
+const maxReply = 300
+
 // reply returns Firestore's own words in one line, without the parts that name a
 // bucket or an address.
 func reply(err error) string {
 	s, ok := status.FromError(err)
 	if !ok {
-		return err.Error()
+		return redact.Text(err.Error(), maxReply, redact.Names)
 	}
-	words := strings.Join(strings.Fields(s.Message()), " ")
-	words = names.ReplaceAllString(words, "…")
-	if runes := []rune(words); len(runes) > 300 {
-		words = string(runes[:300]) + "…"
-	}
-	return s.Code().String() + ": " + words
+	return s.Code().String() + ": " + redact.Text(s.Message(), maxReply, redact.Names)
 }
-
-// names matches documents' IDs and IP addresses with their ports.
-var names = regexp.MustCompile(`[0-9a-f]{64}|\d+\.\d+\.\d+\.\d+(:\d+)?|\[[0-9a-fA-F:.]+(%\w+)?\](:\d+)?`)

@@ -87,7 +87,7 @@ func (k *breaker) call(b Bucket, ask Ask) (Grant, error) {
 		defer k.mu.Unlock()
 		k.era.answers++
 	}
-	return g, err //nolint:wrapcheck // The store's errors are ours, and whole.
+	return g, err
 }
 
 // state reports whether the store is down, and then has it probed.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"docent/internal/redact"
 	"docent/internal/secrets"
 )
 
@@ -21,6 +22,9 @@ const loginCommand = "gcloud auth application-default login"
 
 // accountTimeout bounds the call that asks for the service account's name.
 const accountTimeout = time.Second
+
+// maxReply is how many characters of Secret Manager's own words are reported.
+const maxReply = 300
 
 // versionNumber finds in Secret Manager's message the number of the version that
 // latest stands for.
@@ -55,7 +59,7 @@ func (c *Client) explain(ctx context.Context, r secrets.Ref, cause error) error 
 			fix = "check that secretmanager.googleapis.com can be reached from here"
 		}
 	}
-	text := fmt.Sprintf("%s (%v: %s)", problem, st.Code(), st.Message())
+	text := fmt.Sprintf("%s (%v: %s)", problem, st.Code(), redact.Text(st.Message(), maxReply))
 	if fix != "" {
 		text += ": " + fix
 	}

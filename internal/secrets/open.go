@@ -177,7 +177,7 @@ func (s *Source) fetch(ctx context.Context, r Ref) (string, error) {
 	}
 	payload, err := s.store.Fetch(ctx, r)
 	if err != nil {
-		return "", err //nolint:wrapcheck // Its callers name the secret.
+		return "", err
 	}
 	secret, ok := clean(payload)
 	if !ok {
@@ -214,5 +214,5 @@ func (s *Source) Close() error {
 	if s.store == nil {
 		return nil
 	}
-	return s.store.Close() //nolint:wrapcheck // It says what was being closed.
+	return s.store.Close()
 }

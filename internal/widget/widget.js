@@ -1,4 +1,4 @@
-// Docent's widget: a button that opens a panel with OpenAI's ChatKit. docs/embed.md, documents it.
+// Docent's widget: a button that opens a panel with OpenAI's ChatKit. docs/embed.md documents it.
 (() => {
   "use strict";
 
