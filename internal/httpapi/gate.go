@@ -54,9 +54,8 @@ func (a *api) withinLimit(r *http.Request) error {
 // setRateLimit tells the visitor what is left, in the headers of
 // draft-ietf-httpapi-ratelimit-headers-11 and in the common X-RateLimit ones.
 func setRateLimit(h http.Header, d ratelimit.Decision) {
-	name := `"` + d.Name + `"`
-	policy := name + ";q=" + strconv.Itoa(d.Limit) + ";w=" + strconv.FormatInt(seconds(d.Window), 10)
-	left := name + ";r=" + strconv.Itoa(d.Remaining) + ";t=" + strconv.FormatInt(seconds(d.Reset), 10)
+	policy := `"` + d.Name + `";q=` + strconv.Itoa(d.Limit) + ";w=" + strconv.FormatInt(seconds(d.Window), 10)
+	left := `"` + d.Name + `";r=` + strconv.Itoa(d.Remaining) + ";t=" + strconv.FormatInt(seconds(d.Reset), 10)
 	// In canonical MIME form already (net/http writes RateLimit as Ratelimit), so Set
 	// does not allocate.
 	h.Set("Ratelimit-Policy", policy)

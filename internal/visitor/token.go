@@ -32,15 +32,18 @@ type token struct {
 
 // seal returns the token in writing.
 func (t token) seal(key []byte) string {
-	text := string(t.purpose) + t.id + "." + strconv.FormatInt(t.issued.Unix(), 10) + "." + strconv.FormatInt(t.expires.Unix(), 10)
-	return text + "." + sign(key, text)
+	text := make([]byte, 0, 128) // More than any of ours.
+	text = append(append(text, t.purpose...), t.id...)
+	text = strconv.AppendInt(append(text, '.'), t.issued.Unix(), 10)
+	text = strconv.AppendInt(append(text, '.'), t.expires.Unix(), 10)
+	return string(append(append(text, '.'), sign(key, text)...))
 }
 
 // open returns the ID in a token that was sealed with the key for this purpose
 // and has not expired.
 func open(key []byte, p purpose, sealed string, now time.Time) (id string, ok bool) {
 	dot := strings.LastIndexByte(sealed, '.')
-	if dot < 0 || !hmac.Equal([]byte(sealed[dot+1:]), []byte(sign(key, sealed[:dot]))) {
+	if dot < 0 || !hmac.Equal([]byte(sealed[dot+1:]), []byte(sign(key, []byte(sealed[:dot])))) {
 		return "", false
 	}
 	rest, ok := strings.CutPrefix(sealed[:dot], string(p))
@@ -55,8 +58,8 @@ func open(key []byte, p purpose, sealed string, now time.Time) (id string, ok bo
 	return fields[0], true
 }
 
-func sign(key []byte, text string) string {
+func sign(key, text []byte) string {
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(text))
+	mac.Write(text)
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

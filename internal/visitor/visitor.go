@@ -74,7 +74,7 @@ func (s *Signer) verify(cookie string) (id string, ok bool) {
 		return id, true
 	}
 	id, mac, _ := strings.Cut(cookie, ".")
-	return id, id != "" && hmac.Equal([]byte(mac), []byte(sign(s.keys.Undated, id)))
+	return id, id != "" && hmac.Equal([]byte(mac), []byte(sign(s.keys.Undated, []byte(id))))
 }
 
 // Cookie returns the cookie that carries an ID back to the page of a request.
