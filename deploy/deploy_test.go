@@ -408,6 +408,11 @@ func TestMonitoring_FailureCodes(t *testing.T) {
 	if ratio.ThresholdValue >= 60.0/(600+60) {
 		t.Errorf("the threshold %v is too high for an instance at its ceiling to reach", ratio.ThresholdValue)
 	}
+	for _, want := range []string{fmt.Sprintf("(the alert is at %v)", ratio.ThresholdValue), fmt.Sprintf(`"value": %v,`, ratio.ThresholdValue)} {
+		if !strings.Contains(read(t, "monitoring/dashboard.json"), want) {
+			t.Errorf("the dashboard does not show %s, as the alert has it", want)
+		}
+	}
 	page := read(t, "monitoring/alert-error-ratio.md")
 	for _, code := range failures {
 		if !strings.Contains(page, "| `"+code+"` |") {
