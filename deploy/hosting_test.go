@@ -151,7 +151,8 @@ func behindHosting(t *testing.T) (url string, openai *standin.OpenAI) {
 		"OPENAI_BASE_URL=" + base, "IDENTITY_KEY=" + testIdentity, "LOG_FORMAT=json",
 		"TRUSTED_PROXIES=127.0.0.1/32,firebase-hosting",
 	}
-	return hosting(t, start(t, cmd).url), openai
+	_, docent := start(t, cmd)
+	return hosting(t, docent), openai
 }
 
 // hostedRequest returns a page's session request with the addresses that Hosting

@@ -1,8 +1,6 @@
 package deploy_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -20,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"docent/internal/process"
 	"docent/internal/standin"
 
 	"github.com/google/go-cmp/cmp"
@@ -240,52 +239,20 @@ func TestImage_Sources(t *testing.T) {
 	}
 }
 
-// process is a running Docent.
-type process struct {
-	url    string
-	output *bytes.Buffer // Only read it after the process has ended.
-	stop   func()
-}
-
-// start runs Docent and waits until it listens. It stops Docent when the test ends.
-func start(t *testing.T, cmd *exec.Cmd) *process {
+// start runs a command that is Docent until the test ends. It must exit with
+// status 0 when it is told to stop.
+func start(t *testing.T, cmd *exec.Cmd) (p *process.Process, url string) {
 	t.Helper()
-	p := &process{output: &bytes.Buffer{}}
-	stdout, err := cmd.StdoutPipe()
+	p, err := process.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	listening, ended := make(chan string, 1), make(chan error, 1)
-	go func() {
-		lines := bufio.NewScanner(stdout)
-		for lines.Scan() {
-			fmt.Fprintln(p.output, lines.Text())
-			var line struct{ Message, Address string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "listening" {
-				listening <- line.Address
-			}
-		}
-		ended <- cmd.Wait()
-	}()
-	p.stop = sync.OnceFunc(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := <-ended; err != nil {
-			t.Errorf("Docent ended with %v\n%s%s", err, p.output, &stderr)
+	t.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			t.Errorf("stop: %v\n%s", err, p.Output)
 		}
 	})
-	select {
-	case address := <-listening:
-		p.url = "http://" + address
-		t.Cleanup(p.stop)
-	case err := <-ended:
-		t.Fatalf("Docent did not start: %v\n%s%s", err, p.output, &stderr)
-	}
-	return p
+	return p, "http://" + p.Address
 }
 
 // sessionRequest returns a page's request for a session.
@@ -359,20 +326,19 @@ func TestImage_EmptyRoot(t *testing.T) {
 		"PORT=127.0.0.1:0", "ALLOWED_ORIGINS=" + testOrigin, "OPENAI_API_KEY=" + testKey, "CHATKIT_WORKFLOW_ID=" + testWorkflow,
 		"OPENAI_BASE_URL=" + upstream.URL + "/v1", "LOG_FORMAT=json",
 	}
-	p := start(t, serve)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/health", nil)
+	p, url := start(t, serve)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/health", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if resp, body := answer(t, http.DefaultClient, req); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ok"`) {
 		t.Errorf("health: %d %s", resp.StatusCode, body)
 	}
-	if resp, body := answer(t, http.DefaultClient, sessionRequest(t, p.url)); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ek_`) {
+	if resp, body := answer(t, http.DefaultClient, sessionRequest(t, url)); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"ek_`) {
 		t.Errorf("session: %d %s", resp.StatusCode, body)
 	}
-	p.stop()
 	if t.Failed() {
-		t.Logf("Docent wrote:\n%s", p.output)
+		t.Logf("Docent wrote:\n%s", p.Output)
 	}
 	version, err := inside("version").CombinedOutput()
 	for _, want := range []string{testVersion, testRevision} {

@@ -38,7 +38,8 @@ func TestMain(m *testing.M) {
 func demo(t *testing.T, environment ...string) (url, greeting string) {
 	t.Helper()
 	p := testprocess.Start(t, program, environment...)
-	return regexp.MustCompile(`http://localhost:\d+`).FindString(p.Output()), p.Output()
+	greeting = p.Output.String()
+	return regexp.MustCompile(`http://localhost:\d+`).FindString(greeting), greeting
 }
 
 func fetch(t *testing.T, method, url, origin string) (resp *http.Response, body string) {

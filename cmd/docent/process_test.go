@@ -1,11 +1,8 @@
 package main_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,11 +11,10 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"docent/internal/process"
 	"docent/internal/standin"
 	"docent/internal/testkit/testprocess"
 )
@@ -42,44 +38,10 @@ func TestMain(m *testing.M) {
 
 // docent is a running process of the service.
 type docent struct {
-	url    string
-	openai *standin.OpenAI
-	cmd    *exec.Cmd
-	output *output
-	exited chan error
-}
-
-// output gathers all that a process writes.
-type output struct {
-	mu    sync.Mutex
-	buf   bytes.Buffer
-	wrote chan struct{} // Closed and replaced at every write.
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.wrote != nil {
-		close(o.wrote)
-		o.wrote = nil
-	}
-	return o.buf.Write(p)
-}
-
-// next returns what was written, and a channel that is closed when more is.
-func (o *output) next() (string, <-chan struct{}) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.wrote == nil {
-		o.wrote = make(chan struct{})
-	}
-	return o.buf.String(), o.wrote
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
+	url     string
+	openai  *standin.OpenAI
+	process *process.Process
+	output  *process.Output
 }
 
 // start runs the service with a stand-in OpenAI behind it until the test ends.
@@ -87,8 +49,8 @@ func (o *output) String() string {
 // written no secret.
 func start(t *testing.T, environment ...string) *docent {
 	t.Helper()
-	d := &docent{openai: standin.NewOpenAI(testKey, testWorkflow), output: &output{}}
-	base, stop, err := d.openai.Listen()
+	openai := standin.NewOpenAI(testKey, testWorkflow)
+	base, stop, err := openai.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,37 +60,15 @@ func start(t *testing.T, environment ...string) *docent {
 		"OPENAI_BASE_URL=" + base, "IDENTITY_KEY=" + testIdentity, "TRUSTED_PROXIES=127.0.0.0/8", "LOG_FORMAT=json", "LOG_LEVEL=debug",
 		"RATE_LIMIT_INSTANCE_PER_MINUTE=1000000",
 	}, environment...)
-	d.cmd = exec.CommandContext(context.Background(), binary)
-	d.cmd.Env = append(environment, "GORACE=atexit_sleep_ms=0") // By default it waits a second for other goroutines.
-	stdout, err := d.cmd.StdoutPipe()
+	cmd := exec.CommandContext(context.Background(), binary)
+	cmd.Env = append(environment, "GORACE=atexit_sleep_ms=0") // By default it waits a second for other goroutines.
+	p, err := process.Start(cmd)
 	if err != nil {
+		noSecret(t, err.Error())
 		t.Fatal(err)
 	}
-	d.cmd.Stderr = d.output
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	listening := make(chan string, 1)
-	d.exited = make(chan error, 1)
-	go func() {
-		lines := bufio.NewScanner(stdout)
-		for lines.Scan() {
-			fmt.Fprintln(d.output, lines.Text())
-			var line struct{ Message, Address string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "listening" {
-				listening <- line.Address
-			}
-		}
-		d.exited <- d.cmd.Wait()
-	}()
+	d := &docent{url: "http://" + p.Address, openai: openai, process: p, output: p.Output}
 	t.Cleanup(func() { d.stop(t) })
-	select {
-	case address := <-listening:
-		d.url = "http://" + address
-	case err := <-d.exited:
-		d.exited <- err
-		t.Fatalf("the service did not start: %v\n%s", err, d.output)
-	}
 	return d
 }
 
@@ -139,14 +79,16 @@ var secret = regexp.MustCompile(regexp.QuoteMeta(testKey) + `|` + testIdentity +
 
 func (d *docent) stop(t *testing.T) {
 	t.Helper()
-	d.cmd.Process.Signal(syscall.SIGTERM)
-	err := <-d.exited
-	d.exited <- err
-	if err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Errorf("the process ended with %v\n%s", err, d.output)
+	if err := d.process.Stop(); err != nil {
+		t.Errorf("stop: %v\n%s", err, d.output)
 	}
-	if leak := secret.FindString(d.output.String()); leak != "" {
-		t.Errorf("the process wrote %q:\n%s", leak, d.output)
+	noSecret(t, d.output.String())
+}
+
+func noSecret(t *testing.T, output string) {
+	t.Helper()
+	if leak := secret.FindString(output); leak != "" {
+		t.Errorf("the process wrote %q:\n%s", leak, output)
 	}
 }
 
@@ -251,7 +193,7 @@ func (d *docent) records(t *testing.T, n int) []map[string]any {
 	t.Helper()
 	giveUp := time.After(10 * time.Second)
 	for {
-		written, more := d.output.next()
+		written, more := d.output.Next()
 		var found []map[string]any
 		for line := range strings.Lines(written) {
 			var r map[string]any

@@ -535,7 +535,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	answer := make(chan reply, 1)
 	go func() { answer <- d.ask(t, http.MethodPost, sessionPath) }()
 	<-asked
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := d.process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	for accepts := true; accepts; { // Until the port is closed.
@@ -548,9 +548,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	if r := <-answer; r.StatusCode != http.StatusOK || r.ClientSecret != "ek_late" {
 		t.Errorf("the visitor got %d %s", r.StatusCode, r.body)
 	}
-	err := <-d.exited
-	d.exited <- err
-	if err != nil {
+	if err := d.process.Wait(); err != nil {
 		t.Errorf("exit: %v", err)
 	}
 }

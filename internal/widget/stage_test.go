@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"docent/internal/process"
 	"docent/internal/standin"
 	"docent/internal/testkit/testbrowser"
 	"docent/internal/testkit/testprocess"
@@ -38,7 +39,7 @@ type stage struct {
 	site, cdn   *httptest.Server
 
 	mu     sync.Mutex
-	docent *testprocess.Process
+	docent *process.Process
 	parts
 }
 

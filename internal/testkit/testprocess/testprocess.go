@@ -5,21 +5,17 @@
 package testprocess
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"docent/internal/app"
+	"docent/internal/process"
 )
 
 // Main builds a command of this module, such as docent/cmd/docent, with more
@@ -51,67 +47,21 @@ func WholeMinute() {
 	}
 }
 
-// Process is one that serves.
-type Process struct {
-	// Address is its host and port.
-	Address string
-
-	mu     sync.Mutex
-	output bytes.Buffer
-	cmd    *exec.Cmd
-	ended  chan error
-}
-
 // Start runs a program on a free port, with nothing but the given environment,
-// and returns when it listens. When the test ends, it is told to stop and must
-// do so without an error.
-func Start(tb testing.TB, binary string, environment ...string) *Process {
+// and returns when it listens. At the end of the test the process is told to stop,
+// and must exit with status 0.
+func Start(tb testing.TB, binary string, environment ...string) *process.Process {
 	tb.Helper()
-	p := &Process{cmd: exec.CommandContext(context.Background(), binary), ended: make(chan error, 1)}
-	p.cmd.Env = append([]string{"PORT=127.0.0.1:0", "LOG_FORMAT=json"}, environment...)
-	p.cmd.Stderr = os.Stderr
-	stdout, err := p.cmd.StdoutPipe()
+	cmd := exec.CommandContext(context.Background(), binary)
+	cmd.Env = append([]string{"PORT=127.0.0.1:0", "LOG_FORMAT=json"}, environment...)
+	p, err := process.Start(cmd)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	listening := make(chan string, 1)
-	go func() {
-		lines := bufio.NewScanner(stdout)
-		for lines.Scan() {
-			p.mu.Lock()
-			p.output.Write(append(lines.Bytes(), '\n'))
-			p.mu.Unlock()
-			var record struct{ Message, Address string }
-			if json.Unmarshal(lines.Bytes(), &record) == nil && record.Message == "listening" {
-				listening <- record.Address
-			}
+	tb.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			tb.Errorf("stop: %v\n%s", err, p.Output)
 		}
-		p.ended <- p.cmd.Wait()
-	}()
-	tb.Cleanup(func() { p.stop(tb) })
-	select {
-	case p.Address = <-listening:
-	case err := <-p.ended:
-		p.ended <- err
-		tb.Fatalf("%s did not start: %v\n%s", binary, err, p.Output())
-	}
+	})
 	return p
-}
-
-// Output returns what the process has written to its standard output.
-func (p *Process) Output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.String()
-}
-
-func (p *Process) stop(tb testing.TB) {
-	tb.Helper()
-	p.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // It may have ended.
-	if err := <-p.ended; err != nil {
-		tb.Errorf("the process ended with %v:\n%s", err, p.Output())
-	}
 }
