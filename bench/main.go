@@ -1,9 +1,9 @@
 //go:build linux
 
-// Bench measures the built service as a process from outside, each figure
-// beside a yardstick of the same run: machines differ, ratios hold. It ends with
-// status 1 if a target is missed. With -soak it runs mixed traffic with faults
-// instead, and ends with status 1 if something has piled up.
+// Bench measures the built service as a process from outside, each figure next
+// to a yardstick of the same run: machines differ, ratios hold. It exits with
+// status 1 if a target is missed. With -soak it sends mixed traffic with faults
+// instead, and exits with status 1 if goroutines, files or memory pile up.
 package main
 
 import (
@@ -11,6 +11,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"regexp"
@@ -24,8 +26,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	only := flag.String("run", "", "measure only the groups that this regular expression matches: start, trips, rate, memory")
-	soaking := flag.Duration("soak", 0, "run mixed traffic with faults for so long instead")
+	only := flag.String("run", "", "measure only the groups that this regular expression matches: start, rate, memory")
+	soaking := flag.Duration("soak", 0, "send mixed traffic with faults for this long instead")
 	flag.Parse()
 	err := run(ctx, *only, *soaking)
 	stop()
@@ -37,10 +39,10 @@ func main() {
 
 // bench is what the measurements share.
 type bench struct {
-	dir                 string // For binaries and logs.
+	dir                 string // For binaries and recorded answers.
 	binary, yard, hello string
 	near                outside
-	visitors            uint32 // That have been given an address of their own.
+	visitors            uint32 // How many visitor addresses are in use.
 	rows                []row
 }
 
@@ -48,14 +50,14 @@ type bench struct {
 type row struct {
 	what, docent, yardstick string
 	ratio                   float64
-	wanted                  string // The target, if there is one.
+	target                  string
 	met                     bool
 }
 
 var errMissed = errors.New("a target was missed")
 
 func run(ctx context.Context, only string, soaking time.Duration) (err error) {
-	wanted, err := regexp.Compile(only)
+	groups, err := regexp.Compile(only)
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
@@ -76,30 +78,24 @@ func run(ctx context.Context, only string, soaking time.Duration) (err error) {
 	if b.hello, err = build(ctx, b.dir, "docent/bench/hello"); err != nil {
 		return err
 	}
-	upstream, err := b.yardstick(ctx, oneCore)
-	if err != nil {
-		return err
-	}
-	defer upstream.stop()
 	emulator, err := warmEmulator(ctx)
 	if err != nil {
 		return err
 	}
 	defer emulator.Stop()
-	manages, err := standin.NewSecretManager()
+	manager, err := secretManager()
 	if err != nil {
 		return err
 	}
-	defer manages.Close()
-	for name, value := range secrets {
-		manages.Add(project+"/"+name, value)
-	}
-	b.near = outside{store: emulator.Address(), secrets: manages.Address(), openAI: upstream.address, scheme: "http"}
+	defer manager.Close()
+	upstream := httptest.NewServer(http.HandlerFunc(openAI))
+	defer upstream.Close()
+	b.near = outside{store: emulator.Address(), secrets: manager.Address(), openAI: upstream.Listener.Addr().String()}
 	for _, group := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"start", b.coldStart}, {"trips", b.roundTrips}, {"rate", b.rates}, {"memory", b.memory}} {
-		if !wanted.MatchString(group.name) {
+	}{{"start", b.start}, {"rate", b.rates}, {"memory", b.memory}} {
+		if !groups.MatchString(group.name) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring: %s\n", group.name)
@@ -114,41 +110,24 @@ func run(ctx context.Context, only string, soaking time.Duration) (err error) {
 func (b *bench) report() error {
 	fmt.Printf("%s %s/%s, %d CPUs\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "what\tDocent\tyardstick\tratio\twanted\t")
-	missed := false
+	fmt.Fprintln(w, "what\tDocent\tyardstick\tratio\ttarget\t")
+	var missed error
 	for _, r := range b.rows {
-		verdict := ""
-		if r.wanted != "" {
-			verdict = "ok"
-			if !r.met {
-				verdict, missed = "FAIL", true
-			}
+		verdict := "ok"
+		if !r.met {
+			verdict, missed = "FAIL", errMissed
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%s\n", r.what, r.docent, r.yardstick, r.ratio, r.wanted, verdict)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%s\n", r.what, r.docent, r.yardstick, r.ratio, r.target, verdict)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("printing the table: %w", err)
 	}
-	if missed {
-		return errMissed
-	}
-	return nil
+	return missed
 }
 
 func (b *bench) add(r row) { b.rows = append(b.rows, r) }
 
-// atMost and atLeast set a row's target for its ratio.
-func (r row) atMost(limit float64) row {
-	r.wanted, r.met = fmt.Sprintf("≤ %.2f", limit), r.ratio <= limit
-	return r
-}
-
-func (r row) atLeast(limit float64) row {
-	r.wanted, r.met = fmt.Sprintf("≥ %.2f", limit), r.ratio >= limit
-	return r
-}
-
-// median does not mind that somebody else used the machine for a round or two.
+// median ignores a few rounds in which something else used the machine.
 func median[T float64 | time.Duration](values []T) T {
 	return slices.Sorted(slices.Values(values))[len(values)/2]
 }
@@ -164,29 +143,25 @@ var secrets = map[string]string{
 // oneCore is what Cloud Run gives an instance.
 var oneCore = []string{"GOMAXPROCS=1"}
 
-// environment is the service's as it is deployed, with an upstream of ours and no
-// ceiling in the way.
-func (b *bench) environment(address string, more ...string) []string {
-	return append([]string{
-		"PORT=" + address, "ALLOWED_ORIGINS=" + origin, "TRUSTED_PROXIES=127.0.0.0/8",
-		"OPENAI_API_KEY=" + secrets["key"], "CHATKIT_WORKFLOW_ID=" + secrets["workflow"], "IDENTITY_KEY=" + secrets["identity"],
-		"GOOGLE_CLOUD_PROJECT=" + project, "LOG_FORMAT=json", "LOG_LEVEL=info", "RATE_LIMIT_INSTANCE_PER_MINUTE=1000000",
-	}, more...)
-}
+// outside is where the service finds its dependencies.
+type outside struct{ store, secrets, openAI string }
 
-// firestore and manager have the service use them, at an address that may be a
-// delaying proxy's.
-func firestore(address string) []string { return []string{"FIRESTORE_EMULATOR_HOST=" + address} }
+// upstream, manager and firestore configure one dependency each.
+func (o outside) upstream() []string { return []string{"OPENAI_BASE_URL=http://" + o.openAI + "/v1"} }
 
-func manager(address string) []string {
+func (o outside) manager() []string {
 	return []string{
-		"SECRET_MANAGER_EMULATOR_HOST=" + address,
+		"SECRET_MANAGER_EMULATOR_HOST=" + o.secrets,
 		"OPENAI_API_KEY=sm://key", "CHATKIT_WORKFLOW_ID=sm://workflow", "IDENTITY_KEY=sm://identity#1",
 	}
 }
 
+func (o outside) firestore() []string { return []string{"FIRESTORE_EMULATOR_HOST=" + o.store} }
+
+func (o outside) all() []string { return slices.Concat(o.upstream(), o.manager(), o.firestore()) }
+
 // warmEmulator starts a Firestore emulator and makes its first transaction,
-// which takes it a second or two.
+// which takes a second or two.
 func warmEmulator(ctx context.Context) (*standin.FirestoreEmulator, error) {
 	e, err := standin.StartFirestoreEmulator(ctx)
 	if err != nil {
@@ -199,8 +174,22 @@ func warmEmulator(ctx context.Context) (*standin.FirestoreEmulator, error) {
 	return e, nil
 }
 
-func mib(v float64) string { return fmt.Sprintf("%.1f MiB", v) }
+// secretManager starts a stand-in that has the secrets.
+func secretManager() (*standin.SecretManager, error) {
+	m, err := standin.NewSecretManager()
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range secrets {
+		m.Add(project+"/"+name, value)
+	}
+	return m, nil
+}
 
-func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
-
-func join(parts ...[]string) []string { return slices.Concat(parts...) }
+// openAI answers as OpenAI does, with the least work. To Docent the session
+// never expires.
+func openAI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintln(w, `{"id":"cksess_bench","object":"chatkit.session","client_secret":"ek_bench_0123456789abcdef0123456789abcdef",`+
+		`"expires_at":4000000000,"workflow":{"id":"wf_bench"},"user":"bench","max_requests_per_1_minute":10,"status":"active"}`)
+}

@@ -4,134 +4,115 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"time"
+
+	"docent/internal/process"
 )
 
 const (
-	concurrent    = 256 // containerConcurrency in service.yaml.
-	slow          = 500 * time.Millisecond
-	sessionsFor   = 8 * time.Second
-	attackers     = 1_000_000
-	attackedFor   = time.Minute
-	attackAtMost  = 3 * time.Minute
-	yardstickTime = 10 * time.Second
+	concurrent  = 256 // containerConcurrency in service.yaml.
+	slow        = 500 * time.Millisecond
+	sessionsFor = 8 * time.Second
+	attackers   = 1_000_000
+	attackedFor = time.Minute // At least, so that the limiter's minute changes.
+	attackTurn  = 10 * time.Second
 )
 
-// memory measures what is resident: the peak, but at rest.
+// memory measures the most that was resident.
 func (b *bench) memory(ctx context.Context) error {
-	parts := join(oneCore, b.near.all())
-	if err := b.idle(ctx, parts); err != nil {
+	if err := b.underSessions(ctx, "256 TLS connections", false); err != nil {
 		return err
 	}
-	for _, protocol := range []struct{ name, flag string }{{"256 TLS connections", "-http1=true"}, {"HTTP/2", "-http1=false"}} {
-		if err := b.underSessions(ctx, parts, protocol.name, "-delay="+slow.String(), protocol.flag); err != nil {
-			return err
-		}
-	}
-	return b.underAttack(ctx, parts)
-}
-
-func (b *bench) idle(ctx context.Context, env []string) error {
-	docent, err := b.docent(ctx, env...)
-	if err != nil {
+	if err := b.underSessions(ctx, "HTTP/2", true); err != nil {
 		return err
 	}
-	defer docent.stop()
-	address := freeAddress()
-	hello, err := b.start(ctx, address, oneCore, b.hello, address)
-	if err != nil {
-		return err
-	}
-	defer hello.stop()
-	time.Sleep(2 * time.Second)
-	b.add(resident("resident at rest / ten-line server", docent.status("VmRSS"), hello.status("VmRSS")))
-	return nil
+	return b.underAttack(ctx)
 }
 
 // underSessions has as many visitors at a time as Cloud Run sends, each waiting
-// for an upstream that takes its time, over TLS as OpenAI's is.
-func (b *bench) underSessions(ctx context.Context, env []string, protocol string, upstreamArgs ...string) error {
-	trust, upstream, err := b.overTLS(ctx, upstreamArgs...)
+// for an upstream that is slow, over TLS as OpenAI's is.
+func (b *bench) underSessions(ctx context.Context, protocol string, http2 bool) error {
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(slow)
+		openAI(w, r)
+	}))
+	upstream.EnableHTTP2 = http2
+	upstream.StartTLS()
+	defer upstream.Close()
+	cert := filepath.Join(b.dir, "cert.pem")
+	if err := os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: upstream.Certificate().Raw}), 0o600); err != nil {
+		return fmt.Errorf("writing the certificate: %w", err)
+	}
+	trust := []string{"SSL_CERT_FILE=" + cert}
+
+	docent, err := b.docent(ctx, oneCore, b.near.all(), trust, []string{"OPENAI_BASE_URL=" + upstream.URL + "/v1"})
 	if err != nil {
 		return err
 	}
-	defer upstream.stop()
-	base := "https://" + upstream.address
-	docent, err := b.docent(ctx, join(env, []string{"OPENAI_BASE_URL=" + base + "/v1", trust})...)
+	defer stop(docent)
+	proxy, err := launch(ctx, append(trust, oneCore...), b.yard, "-proxy="+upstream.URL)
 	if err != nil {
 		return err
 	}
-	defer docent.stop()
-	proxy, err := b.yardstick(ctx, append(oneCore, trust), "-proxy="+base)
-	if err != nil {
-		return err
-	}
-	defer proxy.stop()
-	for _, server := range []*process{docent, proxy} {
-		turn, cancel := context.WithTimeout(ctx, sessionsFor)
-		_, err := load{address: server.address, conns: concurrent, request: session, allowed: []int{http.StatusOK}, patient: true}.run(turn)
-		cancel()
+	defer stop(proxy)
+	for _, server := range []*process.Process{docent, proxy} {
+		sessions := load{address: server.Address, conns: concurrent, first: b.visitors, visitors: everyone, allowed: []int{http.StatusOK}}
+		answered, err := sessions.run(ctx, sessionsFor)
 		if err != nil {
 			return err
 		}
+		b.visitors += uint32(answered) //nolint:gosec // Far below 2^24.
 	}
-	what := fmt.Sprintf("resident, %d sessions over %s / reverse proxy", concurrent, protocol)
-	b.add(resident(what, docent.status("VmHWM"), proxy.status("VmHWM")).within(docent.status("VmHWM"), 64))
+	b.add(resident(fmt.Sprintf("resident, %d sessions over %s / reverse proxy", concurrent, protocol), docent, proxy, 64))
 	return nil
 }
 
-// underAttack has a million addresses ask for sessions, with the ceiling that
-// the service has by default.
-func (b *bench) underAttack(ctx context.Context, env []string) error {
-	docent, err := b.docent(ctx, join(env, []string{"RATE_LIMIT_INSTANCE_PER_MINUTE=600"})...)
+// underAttack has a million addresses ask for sessions, with the ceiling that the
+// service has by default.
+func (b *bench) underAttack(ctx context.Context) error {
+	docent, err := b.docent(ctx, oneCore, b.near.all(), []string{"RATE_LIMIT_INSTANCE_PER_MINUTE=600"})
 	if err != nil {
 		return err
 	}
-	defer docent.stop()
-	began := time.Now()
+	defer stop(docent)
 	attack := load{
-		address: docent.address, conns: concurrent,
-		request: func(buf []byte, n uint32) []byte { return session(buf, n%attackers) },
+		address: docent.Address, conns: concurrent, visitors: attackers,
 		allowed: []int{http.StatusOK, http.StatusTooManyRequests, http.StatusServiceUnavailable},
-		enough:  func(n int) bool { return n > attackers && time.Since(began) > attackedFor },
 	}
-	turn, cancel := context.WithTimeout(ctx, attackAtMost)
-	defer cancel()
-	r, err := attack.run(turn)
+	began, total := time.Now(), 0
+	for ctx.Err() == nil && (total < attackers || time.Since(began) < attackedFor) {
+		answered, err := attack.run(ctx, attackTurn)
+		if err != nil {
+			return err
+		}
+		total += answered
+		attack.first += uint32(answered) //nolint:gosec // Far below 2^32.
+	}
+	took := time.Since(began)
+	yard, err := b.replayer(ctx, docent, attack.first, http.StatusServiceUnavailable)
 	if err != nil {
 		return err
 	}
-	if r.answered < attackers {
-		return fmt.Errorf("only %d of %d addresses were answered in %s", r.answered, attackers, r.took)
-	}
-	file, err := b.record(ctx, docent, attack.request, http.StatusServiceUnavailable)
-	if err != nil {
+	defer stop(yard)
+	attack.address = yard.Address
+	if _, err := attack.run(ctx, attackTurn); err != nil {
 		return err
 	}
-	yard, err := b.yardstick(ctx, oneCore, "-answer="+file)
-	if err != nil {
-		return err
-	}
-	defer yard.stop()
-	attack.address, attack.enough = yard.address, nil
-	turn, cancel = context.WithTimeout(ctx, yardstickTime)
-	defer cancel()
-	if _, err = attack.run(turn); err != nil {
-		return err
-	}
-	b.add(resident(fmt.Sprintf("resident, refusing a million addresses (%.0f/s) / bare chi handler", float64(r.answered)/r.took.Seconds()),
-		docent.status("VmHWM"), yard.status("VmHWM")).within(docent.status("VmHWM"), 96))
+	what := fmt.Sprintf("resident, refusing a million addresses (%.0f/s) / bare chi handler", float64(total)/took.Seconds())
+	b.add(resident(what, docent, yard, 96))
 	return nil
 }
 
-func resident(what string, docent, yardstick float64) row {
-	return row{what: what, docent: mib(docent), yardstick: mib(yardstick), ratio: docent / yardstick}
-}
-
-// within sets a row's target for an amount of memory.
-func (r row) within(used, limit float64) row {
-	r.wanted, r.met = "≤ "+mib(limit), used <= limit
-	return r
+// resident makes a row of the peaks of both, with the most MiB that meet the
+// target.
+func resident(what string, docent, yardstick *process.Process, target float64) row {
+	mib := func(v float64) string { return fmt.Sprintf("%.1f MiB", v) }
+	used, least := status(docent, "VmHWM"), status(yardstick, "VmHWM")
+	return row{what, mib(used), mib(least), used / least, "≤ " + mib(target), used <= target}
 }

@@ -7,14 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"docent/internal/process"
 )
 
 // build makes a binary as the Dockerfile does.
@@ -28,95 +29,37 @@ func build(ctx context.Context, dir, pkg string) (string, error) {
 	return binary, nil
 }
 
-// process is a server that is measured from outside.
-type process struct {
-	cmd     *exec.Cmd
-	address string
-	began   time.Time
-	output  string        // The file that has all it wrote.
-	ended   chan struct{} // Closed when it has.
+// launch starts a server with only the given environment.
+func launch(ctx context.Context, env []string, binary string, args ...string) (*process.Process, error) {
+	cmd := exec.CommandContext(ctx, binary, args...) //nolint:gosec // A binary of ours.
+	cmd.Env = env
+	return process.Start(cmd)
 }
 
-// launch starts a server with nothing in its environment but what is given. It
-// returns before the server listens.
-func (b *bench) launch(ctx context.Context, address string, env []string, command ...string) (*process, error) {
-	out, err := os.CreateTemp(b.dir, filepath.Base(command[0])+"-*.log")
-	if err != nil {
-		return nil, fmt.Errorf("output of %s: %w", command[0], err)
+// docent starts the service as it is deployed, but with no ceiling in the way. env
+// takes precedence over the defaults.
+func (b *bench) docent(ctx context.Context, env ...[]string) (*process.Process, error) {
+	defaults := []string{
+		"PORT=127.0.0.1:0", "ALLOWED_ORIGINS=" + origin, "TRUSTED_PROXIES=127.0.0.0/8",
+		"OPENAI_API_KEY=" + secrets["key"], "CHATKIT_WORKFLOW_ID=" + secrets["workflow"], "IDENTITY_KEY=" + secrets["identity"],
+		"GOOGLE_CLOUD_PROJECT=" + project, "LOG_FORMAT=json", "LOG_LEVEL=info", "RATE_LIMIT_INSTANCE_PER_MINUTE=1000000",
 	}
-	defer out.Close()                                                                                                                          //nolint:errcheck // The process has its own.
-	p := &process{cmd: exec.CommandContext(ctx, command[0], command[1:]...), address: address, output: out.Name(), ended: make(chan struct{})} //nolint:gosec // Binaries of ours.
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, out, out
-	p.began = time.Now()
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", command[0], err)
+	return launch(ctx, slices.Concat(append([][]string{defaults}, env...)...), b.binary)
+}
+
+// stop stops a server and reports a bad exit status. Yardsticks have none: the
+// signal ends them.
+func stop(p *process.Process) {
+	var exit *exec.ExitError
+	if err := p.Stop(); errors.As(err, &exit) && exit.Exited() {
+		fmt.Fprintf(os.Stderr, "bench: %v\n%s", err, p.Output)
 	}
-	go func() {
-		p.cmd.Wait() //nolint:errcheck // What it wrote says more.
-		close(p.ended)
-	}()
-	return p, nil
-}
-
-// start launches a server and waits until it listens.
-func (b *bench) start(ctx context.Context, address string, env []string, command ...string) (*process, error) {
-	p, err := b.launch(ctx, address, env, command...)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := p.dial(ctx)
-	if err != nil {
-		p.stop()
-		return nil, err
-	}
-	conn.Close() //nolint:errcheck // Nothing was sent.
-	return p, nil
-}
-
-// docent starts the service; what is given goes after the defaults.
-func (b *bench) docent(ctx context.Context, env ...string) (*process, error) {
-	address := freeAddress()
-	return b.start(ctx, address, b.environment(address, env...), b.binary)
-}
-
-// yardstick starts one of the servers in bench/yardstick.
-func (b *bench) yardstick(ctx context.Context, env []string, args ...string) (*process, error) {
-	address := freeAddress()
-	return b.start(ctx, address, env, append([]string{b.yard, "-listen=" + address}, args...)...)
-}
-
-// dial connects as soon as the server listens. It asks again so soon that the
-// waiting does not show beside a process start.
-func (p *process) dial(ctx context.Context) (net.Conn, error) {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Microsecond) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.address)
-		if err == nil {
-			return conn, nil
-		}
-		select {
-		case <-p.ended:
-			deadline = time.Now()
-		default:
-		}
-		if !errors.Is(err, syscall.ECONNREFUSED) || !time.Now().Before(deadline) {
-			said, _ := os.ReadFile(p.output)
-			return nil, fmt.Errorf("%s does not listen: %w\n%s", p.cmd.Path, err, said)
-		}
-	}
-}
-
-// stop ends the server as Cloud Run does, and waits for its end.
-func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // It may have ended.
-	kill := time.AfterFunc(15*time.Second, func() { p.cmd.Process.Kill() }) //nolint:errcheck // It may have ended.
-	defer kill.Stop()
-	<-p.ended
 }
 
 // status returns a field of /proc/PID/status in MiB: VmRSS is what is resident
 // now, VmHWM the most that ever was.
-func (p *process) status(field string) float64 {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+func status(p *process.Process, field string) float64 {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.ID()))
 	if err != nil {
 		return 0
 	}
@@ -131,8 +74,8 @@ func (p *process) status(field string) float64 {
 }
 
 // cpu returns the processor time that the server has used.
-func (p *process) cpu() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+func cpu(p *process.Process) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.ID()))
 	if err != nil {
 		return 0
 	}
@@ -143,17 +86,7 @@ func (p *process) cpu() time.Duration {
 }
 
 // files returns how many file descriptors the server has open.
-func (p *process) files() int {
-	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+func files(p *process.Process) int {
+	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.ID()))
 	return len(entries)
-}
-
-// freeAddress returns a loopback address that was free a moment ago.
-func freeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It opens at once.
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	defer l.Close() //nolint:errcheck // Nothing was sent.
-	return l.Addr().String()
 }

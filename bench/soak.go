@@ -19,30 +19,32 @@ import (
 	"syscall"
 	"time"
 
+	"docent/internal/process"
 	"docent/internal/standin"
 )
 
 const (
 	soakWorkers = 8
-	// soakPhase makes a round longer than 30 s, the time in which a secret is looked
-	// up at most once because it was rejected.
+	// soakPhase makes a round longer than 30 s: a rejected secret is looked up again
+	// at most once in that time.
 	soakPhase = 6500 * time.Millisecond
-	// soakPause keeps the load to what a docs site never sees but any machine can.
+	// soakPause limits the load: more than any docs site sees, but within the reach
+	// of a small machine.
 	soakPause = 5 * time.Millisecond
-	// soakQuiet is how long connections and pools have to go.
+	// soakQuiet is how long connections and pools have to close.
 	soakQuiet = 5 * time.Second
 	// soakLimit is the sessions a minute of one address, the default.
 	soakLimit = 5
 	// soakGrowth is how much more may be resident after many rounds than after one.
 	soakGrowth = 1.25
-	// soakSlack is for connections that are just being closed or replaced: each is
-	// a file and two goroutines. What piles up does so by the thousand.
+	// soakSlack is for connections that are being closed or replaced: each is a file
+	// and two goroutines. A leak adds up to thousands.
 	soakSlack = 6
 )
 
-// soak has the real process serve mixed traffic while what it depends on fails
-// and comes back. What it holds afterwards is compared with what an identical
-// process holds after one round of the same, when all that is made once is made.
+// soak sends the real process mixed traffic while its dependencies fail and
+// recover. What it holds afterwards is compared with what an identical process
+// holds after one round of the same: by then everything that is made once is made.
 func (b *bench) soak(ctx context.Context, duration time.Duration) error {
 	before, err := b.shift(ctx, 0)
 	if err != nil {
@@ -54,12 +56,12 @@ func (b *bench) soak(ctx context.Context, duration time.Duration) error {
 	}
 	fmt.Printf("after one round (%d requests): %s\nafter %s (%d requests): %s\n", before.requests, before, duration, after.requests, after)
 	if after.goroutines > before.goroutines+soakSlack || after.files > before.files+soakSlack || after.resident > before.resident*soakGrowth {
-		return fmt.Errorf("something piles up: goroutines, files and memory should be back where they were\n%s", after.dump)
+		return fmt.Errorf("goroutines, files or memory pile up: they should be back where they were after one round\n%s", after.dump)
 	}
 	return nil
 }
 
-// footprint is what a process holds while it has nothing to do.
+// footprint is what an idle process holds.
 type footprint struct {
 	requests, goroutines, files int
 	resident                    float64 // MiB
@@ -70,9 +72,9 @@ func (f footprint) String() string {
 	return fmt.Sprintf("%d goroutines, %d files, %.1f MiB resident", f.goroutines, f.files, f.resident)
 }
 
-// soaking is one process and all around it.
+// soaking is one process and its surroundings.
 type soaking struct {
-	server   *process
+	server   *process.Process
 	openai   *standin.OpenAI
 	manager  *standin.SecretManager
 	emulator *standin.FirestoreEmulator // Nil where none is installed.
@@ -85,7 +87,7 @@ type soaking struct {
 	wrong    []error
 }
 
-// shift runs a process for so long, at least for one round of faults, and
+// shift runs a process for the duration, at least for one round of faults, and
 // returns what it holds at the end.
 func (b *bench) shift(ctx context.Context, duration time.Duration) (footprint, error) {
 	s := &soaking{openai: standin.NewOpenAI("", secrets["workflow"]), granted: map[string]int{}}
@@ -114,15 +116,15 @@ func (b *bench) shift(ctx context.Context, duration time.Duration) (footprint, e
 		return footprint{}, err
 	}
 	rest(ctx, soakQuiet)
-	f := footprint{requests: s.requests, files: s.server.files(), resident: s.server.status("VmRSS")}
-	if f.dump, err = s.server.quit(); err != nil {
+	f := footprint{requests: s.requests, files: files(s.server), resident: status(s.server, "VmRSS")}
+	if f.dump, err = quit(s.server); err != nil {
 		return footprint{}, err
 	}
 	f.goroutines = strings.Count(f.dump, "\ngoroutine ")
 	return f, errors.Join(s.wrong...)
 }
 
-// open starts everything. What it returns ends it.
+// open starts the process and its dependencies. stop ends them.
 func (s *soaking) open(ctx context.Context, b *bench) (stop func(), err error) {
 	var closers []func()
 	stop = func() {
@@ -135,44 +137,42 @@ func (s *soaking) open(ctx context.Context, b *bench) (stop func(), err error) {
 			stop()
 		}
 	}()
-	if s.manager, err = standin.NewSecretManager(); err != nil {
+	if s.manager, err = secretManager(); err != nil {
 		return nil, err
 	}
 	closers = append(closers, s.manager.Close)
-	for name, value := range secrets {
-		s.manager.Add(project+"/"+name, value)
-	}
 	s.rotate()
 
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("stand-in OpenAI: %w", err)
 	}
-	// It lets go of idle connections soon, so that none are left to be counted.
+	// It closes idle connections soon, so that none are left to be counted.
 	upstream := &http.Server{Handler: http.HandlerFunc(s.upstream), ReadHeaderTimeout: time.Minute, IdleTimeout: time.Second}
 	go upstream.Serve(l)                                   //nolint:errcheck // It ends with ErrServerClosed.
-	closers = append(closers, func() { upstream.Close() }) //nolint:errcheck // Nobody asks any more.
+	closers = append(closers, func() { upstream.Close() }) //nolint:errcheck // Nothing asks any more.
 
-	env := []string{"OPENAI_BASE_URL=http://" + l.Addr().String() + "/v1", "SECRETS_TTL=1s", "GOTRACEBACK=all"}
+	at := outside{secrets: s.manager.Address(), openAI: l.Addr().String()}
+	env := [][]string{at.upstream(), at.manager(), {"SECRETS_TTL=1s", "GOTRACEBACK=all"}}
 	s.emulator, err = warmEmulator(ctx)
 	switch {
 	case err == nil:
 		closers = append(closers, s.emulator.Stop)
-		env = append(env, firestore(s.emulator.Address())...)
+		env = append(env, outside{store: s.emulator.Address()}.firestore())
 	case errors.Is(err, standin.ErrNoEmulator) && os.Getenv("CI") != "true":
 		fmt.Fprintln(os.Stderr, "soaking without a store:", err)
 	default:
 		return nil, err
 	}
-	if s.server, err = b.docent(ctx, join(manager(s.manager.Address()), env)...); err != nil {
+	if s.server, err = b.docent(ctx, env...); err != nil {
 		return nil, err
 	}
-	closers = append(closers, s.server.stop)
+	closers = append(closers, func() { s.server.Stop() }) //nolint:errcheck // SIGQUIT ended it, or the soak has failed.
 	return stop, nil
 }
 
-// round lets everything go well for a while, then one thing after the other
-// fail and come back.
+// round lets everything work for a while, then lets one dependency after the
+// other fail and recover.
 func (s *soaking) round(ctx context.Context) error {
 	rest(ctx, soakPhase)
 	s.failing.Store(true)
@@ -204,7 +204,7 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// rotate adds a new version of the key, and has OpenAI know no other.
+// rotate adds a new version of the key, and has OpenAI reject all others.
 func (s *soaking) rotate() {
 	s.rotation++
 	key := fmt.Sprint("sk-soak-key-number-", s.rotation)
@@ -212,7 +212,7 @@ func (s *soaking) rotate() {
 	s.openai.SetKey(key)
 }
 
-// upstream is OpenAI on a good or a bad day.
+// upstream is OpenAI, which may be failing.
 func (s *soaking) upstream(w http.ResponseWriter, r *http.Request) {
 	if !s.failing.Load() {
 		s.openai.ServeHTTP(w, r)
@@ -229,7 +229,7 @@ func (s *soaking) upstream(w http.ResponseWriter, r *http.Request) {
 	case 3:
 		http.Error(w, "{}", http.StatusNotFound)
 	case 4:
-		io.WriteString(w, `{"client_secret":`) //nolint:errcheck // Whoever left gets nothing.
+		io.WriteString(w, `{"client_secret":`) //nolint:errcheck // The client may have gone.
 	case 5:
 		panic(http.ErrAbortHandler)
 	case 6:
@@ -252,8 +252,6 @@ func (s *soaking) work(ctx context.Context, client *http.Client, worker int) {
 		rest(ctx, soakPause)
 	}
 }
-
-const sessionPath = "/api/chatkit/session"
 
 // visit sends the n-th request and checks its answer.
 func (s *soaking) visit(ctx context.Context, client *http.Client, n int) error {
@@ -281,7 +279,7 @@ func (s *soaking) visit(ctx context.Context, client *http.Client, n int) error {
 	default: // One of a few who ask too often.
 		address = fmt.Sprintf("10.2.0.%d", n%32)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.server.address+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.server.Address+path, nil)
 	if err != nil {
 		return fmt.Errorf("soak: %w", err)
 	}
@@ -333,24 +331,20 @@ func (s *soaking) grant(address string, began, ended time.Time) error {
 	return nil
 }
 
-// leak is what must not be in the output of a process: keys, client secrets,
-// cookies, addresses of visitors.
+// leak matches what must not be in the output of a process: keys, client secrets,
+// cookies, visitors' addresses.
 var leak = regexp.MustCompile(`sk-soak|` + regexp.QuoteMeta(secrets["identity"]) + `|ek_\w|__session|\b10\.[12]\.\d+\.\d+`)
 
-// quit has the process say what all its goroutines do, which ends it: that is how
-// every Go program answers SIGQUIT, so it takes no door in the service.
-func (p *process) quit() (dump string, err error) {
-	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+// quit ends the process with SIGQUIT, at which every Go program prints its
+// goroutines: the service needs no endpoint for it.
+func quit(p *process.Process) (dump string, err error) {
+	if err := p.Signal(syscall.SIGQUIT); err != nil {
 		return "", fmt.Errorf("asking for goroutines: %w", err)
 	}
-	<-p.ended
-	out, err := os.ReadFile(p.output)
-	if err != nil {
-		return "", fmt.Errorf("reading the output: %w", err)
-	}
-	log, dump, ok := strings.Cut(string(out), "SIGQUIT: quit")
+	p.Wait() //nolint:errcheck // The runtime exits with status 2.
+	log, dump, ok := strings.Cut(p.Output.String(), "SIGQUIT: quit")
 	if !ok {
-		return "", fmt.Errorf("the process said nothing of its goroutines:\n%s", out)
+		return "", fmt.Errorf("the process did not print its goroutines:\n%s", log)
 	}
 	if found := leak.FindString(log); found != "" {
 		return "", fmt.Errorf("the process wrote %q", found)
