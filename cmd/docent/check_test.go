@@ -339,7 +339,7 @@ func mints(id string) http.HandlerFunc {
 	}
 }
 
-func TestCheckForMachines(t *testing.T) {
+func TestCheck_JSON(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]int{"machine healthy": 0, "machine failing": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -362,7 +362,7 @@ func TestCheckForMachines(t *testing.T) {
 	}
 }
 
-func TestCheckIsSafeOnProduction(t *testing.T) {
+func TestCheck_LeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.firestore()
@@ -390,7 +390,7 @@ func TestCheckIsSafeOnProduction(t *testing.T) {
 	}
 }
 
-func TestCheckEndsInTimeWhateverHangs(t *testing.T) {
+func TestCheck_EverythingHangs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	t.Cleanup(w.secrets.Hold())
@@ -398,7 +398,7 @@ func TestCheckEndsInTimeWhateverHangs(t *testing.T) {
 	golden(t, "everything hangs", w.check(1))
 }
 
-func TestCheckCanBeInterrupted(t *testing.T) {
+func TestCheck_Interrupted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	t.Cleanup(w.secrets.Hold())

@@ -59,7 +59,7 @@ func addresses() func() string {
 // contend for it: a count that is given up after its deadline may be carried out
 // by Firestore all the same, as the emulator does after five seconds, and its
 // grants are then lost. Whoever asks next is granted what is left.
-func TestFirestoreHoldsTheLimitExactly(t *testing.T) {
+func TestFirestore_ExactLimit(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		instances int
@@ -117,7 +117,7 @@ const (
 	back   = "rate limit store answers again"
 )
 
-func TestTheStoreIsKilledAndComesBack(t *testing.T) {
+func TestFirestore_OutageAndRecovery(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"local", "deny"} {
 		t.Run(mode, func(t *testing.T) {
@@ -233,7 +233,7 @@ func (f *faultyFirestore) serve(t *testing.T) (address string) {
 	return l.Addr().String()
 }
 
-func TestStoreFaults(t *testing.T) {
+func TestFirestore_Faults(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string

@@ -32,7 +32,7 @@ func manager(t *testing.T) (*standin.SecretManager, []string) {
 	}
 }
 
-func TestSecretsFromSecretManager(t *testing.T) {
+func TestSecrets_FromSecretManager(t *testing.T) {
 	t.Parallel()
 	m, env := manager(t)
 	d := start(t, env...)
@@ -45,7 +45,7 @@ func TestSecretsFromSecretManager(t *testing.T) {
 	}
 }
 
-func TestAKeyIsRotatedUnderLoad(t *testing.T) {
+func TestRotation_UnderLoad(t *testing.T) {
 	t.Parallel()
 	const visitors = 50
 	m, env := manager(t)
@@ -87,9 +87,9 @@ func TestAKeyIsRotatedUnderLoad(t *testing.T) {
 	}
 }
 
-// TestRotation_KeyThatNoHeaderCarries has OpenAI reject a key after such a
+// TestRotation_KeyInvalidInHeader has OpenAI reject a key after such a
 // rotation: the last good key stays in use, and the log says why.
-func TestRotation_KeyThatNoHeaderCarries(t *testing.T) {
+func TestRotation_KeyInvalidInHeader(t *testing.T) {
 	t.Parallel()
 	m, env := manager(t)
 	d := start(t, env...)
@@ -115,7 +115,7 @@ func TestRotation_KeyThatNoHeaderCarries(t *testing.T) {
 	}
 }
 
-func TestAWrongKeyMakesNoStorm(t *testing.T) {
+func TestRotation_WrongKeyLookedUpOnce(t *testing.T) {
 	t.Parallel()
 	m, env := manager(t)
 	d := start(t, append(env, "RATE_LIMIT_PER_MINUTE=1000")...)
@@ -133,7 +133,7 @@ func TestAWrongKeyMakesNoStorm(t *testing.T) {
 	}
 }
 
-func TestSecretsThatStopTheStart(t *testing.T) {
+func TestStart_UnreadableSecrets(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string

@@ -66,7 +66,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-func TestSessionOptionsReachOpenAI(t *testing.T) {
+func TestSession_OptionsSentToOpenAI(t *testing.T) {
 	t.Parallel()
 	d := start(t, "SESSION_TTL=90s", "SESSION_REQUESTS_PER_MINUTE=3", "CHATKIT_HISTORY=false", "CHATKIT_FILE_UPLOAD=true", "CHATKIT_WORKFLOW_VERSION=7")
 	r := d.ask(t, http.MethodPost, sessionPath)
@@ -83,7 +83,7 @@ func TestSessionOptionsReachOpenAI(t *testing.T) {
 	}
 }
 
-func TestTheLimitHoldsForSimultaneousRequests(t *testing.T) {
+func TestSession_SimultaneousRequests(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	for round := range 5 {
@@ -262,7 +262,7 @@ func TestClientAddress(t *testing.T) {
 
 // Behind a rewrite, Hosting appends the visitor's address to whatever the visitor
 // sent as X-Forwarded-For, and Cloud Run appends that of a Google front end.
-func TestForgedAddressBehindHosting(t *testing.T) {
+func TestClientAddress_ForgedBehindHosting(t *testing.T) {
 	t.Parallel()
 	// Each address may have one session.
 	d := start(t, "RATE_LIMIT_PER_MINUTE=1", "TRUSTED_PROXIES=127.0.0.0/8,firebase-hosting")
@@ -321,7 +321,7 @@ func TestForgedAddressBehindHosting(t *testing.T) {
 	}
 }
 
-func TestAFrontEndThatIsNotTrustedIsNoticed(t *testing.T) {
+func TestClientAddress_UntrustedFrontEndLogged(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	d.ask(t, http.MethodPost, sessionPath, header("X-Forwarded-For", "192.0.2.1, 66.102.1.1"))
@@ -330,7 +330,7 @@ func TestAFrontEndThatIsNotTrustedIsNoticed(t *testing.T) {
 	}
 }
 
-func TestWithoutTrustedProxiesForwardedForIsIgnored(t *testing.T) {
+func TestClientAddress_NoTrustedProxies(t *testing.T) {
 	t.Parallel()
 	d := start(t, "TRUSTED_PROXIES=", "RATE_LIMIT_PER_MINUTE=2")
 	var statuses []int
@@ -420,7 +420,7 @@ func (d *docent) dial(t *testing.T) net.Conn {
 	return conn
 }
 
-func TestABodyIsNotRead(t *testing.T) {
+func TestSession_BodyIgnored(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	const head = "POST " + sessionPath + " HTTP/1.1\r\nHost: docent\r\nOrigin: " + testOrigin + "\r\nX-Forwarded-For: 192.0.2.1\r\n"
@@ -472,7 +472,7 @@ func TestABodyIsNotRead(t *testing.T) {
 	})
 }
 
-func TestHeaderBlockLimit(t *testing.T) {
+func TestServer_HeaderBlockLimit(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	const line = "GET /health HTTP/1.1\r\nHost: docent\r\nX-Padding: "
@@ -494,7 +494,7 @@ func TestHeaderBlockLimit(t *testing.T) {
 	}
 }
 
-func TestASlowClientIsClosed(t *testing.T) {
+func TestServer_SlowClientClosed(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	conn := d.dial(t)
@@ -523,7 +523,7 @@ func TestASlowClientIsClosed(t *testing.T) {
 	}
 }
 
-func TestStopFinishesWhatIsInFlight(t *testing.T) {
+func TestStop_FinishesInFlight(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	asked, release := make(chan struct{}), make(chan struct{})
@@ -553,7 +553,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	}
 }
 
-func TestStopDoesNotWaitForABodyThatNeverComes(t *testing.T) {
+func TestStop_BodyNeverArrives(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	d.raw(t, "POST /nowhere HTTP/1.1\r\nHost: docent\r\nContent-Length: 1000\r\n\r\n")
@@ -564,7 +564,7 @@ func TestStopDoesNotWaitForABodyThatNeverComes(t *testing.T) {
 	}
 }
 
-func TestStopGivesUpBeforeItIsKilled(t *testing.T) {
+func TestStop_DrainTimeout(t *testing.T) {
 	t.Parallel()
 	d := start(t, "REQUEST_TIMEOUT=60s")
 	asked := make(chan struct{})
@@ -595,7 +595,7 @@ func TestStopGivesUpBeforeItIsKilled(t *testing.T) {
 	}
 }
 
-func TestAVisitorWhoLeavesCancelsTheCall(t *testing.T) {
+func TestSession_ClientDisconnect(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	asked, cancelled := make(chan struct{}), make(chan struct{})
@@ -631,7 +631,7 @@ func TestAVisitorWhoLeavesCancelsTheCall(t *testing.T) {
 
 // Nobody needs the body, but net/http notices only while it reads that the client
 // has left.
-func TestAVisitorWhoLeavesWithABodyOpenCancelsTheCall(t *testing.T) {
+func TestSession_ClientDisconnectWithBodyOpen(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, body string

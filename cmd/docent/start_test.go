@@ -33,7 +33,7 @@ func fails(t *testing.T, environment ...string) (stdout, stderr string) {
 	return out.String(), diag.String()
 }
 
-func TestABadConfigurationStopsTheStart(t *testing.T) {
+func TestStart_BadConfiguration(t *testing.T) {
 	t.Parallel()
 	const faults = `the configuration is not right:
   PORT must be a port, or an address and port such as 127.0.0.1:8787
@@ -58,7 +58,7 @@ func TestABadConfigurationStopsTheStart(t *testing.T) {
 	})
 }
 
-func TestStart_APIKeyThatNoHeaderCarries(t *testing.T) {
+func TestStart_APIKeyInvalidInHeader(t *testing.T) {
 	t.Parallel()
 	stdout, stderr := fails(t, "PORT=127.0.0.1:0", "ALLOWED_ORIGINS="+testOrigin, "OPENAI_API_KEY="+testKey+"\nrest-of-it", "CHATKIT_WORKFLOW_ID=wf_1", "LOG_LEVEL=loud")
 	want := `docent: the configuration is not right:
@@ -105,7 +105,7 @@ func TestStart_KeyAmongOrigins(t *testing.T) {
 	}
 }
 
-func TestAPortInUseStopsTheStart(t *testing.T) {
+func TestStart_PortInUse(t *testing.T) {
 	t.Parallel()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

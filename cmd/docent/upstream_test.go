@@ -72,7 +72,7 @@ func zipped(s string) string {
 	return b.String()
 }
 
-func TestUpstreamFaults(t *testing.T) {
+func TestUpstream_Faults(t *testing.T) {
 	t.Parallel()
 	elsewhere := make(chan string, 10) // Where a redirect would carry the key.
 	foreign := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -174,7 +174,7 @@ func TestUpstreamFaults(t *testing.T) {
 	}
 }
 
-func TestUpstreamNeverAnswers(t *testing.T) {
+func TestUpstream_NoAnswer(t *testing.T) {
 	t.Parallel()
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	tests := []struct {
@@ -208,7 +208,7 @@ func TestUpstreamNeverAnswers(t *testing.T) {
 	}
 }
 
-func TestUpstreamCannotBeReached(t *testing.T) {
+func TestUpstream_Unreachable(t *testing.T) {
 	t.Parallel()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -282,7 +282,7 @@ func (p *proxy) fallSilent() {
 	}
 }
 
-func TestAConnectionThatDiesInSilenceIsReplaced(t *testing.T) {
+func TestUpstream_SilentConnectionReplaced(t *testing.T) {
 	t.Parallel()
 	openai := httptest.NewUnstartedServer(standin.NewOpenAI(testKey, testWorkflow))
 	openai.EnableHTTP2 = true
@@ -308,7 +308,7 @@ func TestAConnectionThatDiesInSilenceIsReplaced(t *testing.T) {
 	}
 }
 
-func TestTheLogHasWhatOpenAISaid(t *testing.T) {
+func TestLog_UpstreamError(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	d.openai.Fail(answers(401, errorBody, "X-Request-Id", "req_123"))
@@ -332,7 +332,7 @@ func TestTheLogHasWhatOpenAISaid(t *testing.T) {
 	}
 }
 
-func TestTheLogHidesAKeyOfAnyForm(t *testing.T) {
+func TestLog_KeyOfGatewayRedacted(t *testing.T) {
 	t.Parallel()
 	const gatewayKey = "a.gateway's/credential"
 	d := start(t, "OPENAI_API_KEY="+gatewayKey)
@@ -390,7 +390,7 @@ func TestLog_TokenInBaseURL(t *testing.T) {
 	}
 }
 
-func TestAGatewaysNumbersAreNoHindrance(t *testing.T) {
+func TestUpstream_NumericErrorFields(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	d.openai.Fail(answers(403, `{"error":{"message":"blocked here","type":"policy","code":1403}}`, "X-Request-Id", "req_1"))
@@ -401,7 +401,7 @@ func TestAGatewaysNumbersAreNoHindrance(t *testing.T) {
 	}
 }
 
-func TestABurstReusesConnections(t *testing.T) {
+func TestUpstream_BurstReusesConnections(t *testing.T) {
 	t.Parallel()
 	const size = 50
 	d := start(t, "RATE_LIMIT_PER_MINUTE=1000")

@@ -81,7 +81,7 @@ func TestVisitorCookie(t *testing.T) {
 	}
 }
 
-func TestCookieAttributes(t *testing.T) {
+func TestVisitorCookie_Attributes(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	lax := http.Cookie{Name: "__session", Path: "/api/chatkit", MaxAge: 2592000, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode}
@@ -98,7 +98,7 @@ func TestCookieAttributes(t *testing.T) {
 	}
 }
 
-func TestVisitorsOutliveARestart(t *testing.T) {
+func TestVisitorCookie_Restart(t *testing.T) {
 	t.Parallel()
 	a, b := start(t), start(t)
 	cookie := a.ask(t, http.MethodPost, sessionPath).Cookies()[0]

@@ -114,7 +114,7 @@ func TestWidget(t *testing.T) {
 	}
 }
 
-func TestWidgetIsForEverybodyAndCountsForNobody(t *testing.T) {
+func TestWidget_AnyOriginUncounted(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	for range 20 {
