@@ -30,7 +30,7 @@ func main() {
 }
 
 // run is the service with defaults that work on one machine. Whatever the
-// environment says goes before them.
+// environment says takes precedence over them.
 func run(ctx context.Context, p app.Process) error {
 	environment := map[string]string{
 		"PORT":            "127.0.0.1:8787",
@@ -42,7 +42,7 @@ func run(ctx context.Context, p app.Process) error {
 		}
 	}
 	if port := environment["PORT"]; !strings.Contains(port, ":") {
-		environment["PORT"] = "127.0.0.1:" + port // A demo is nobody else's business.
+		environment["PORT"] = "127.0.0.1:" + port // A demo is only for this machine.
 	}
 	backend := "the real OpenAI, with your OPENAI_API_KEY and CHATKIT_WORKFLOW_ID"
 	standIn := environment["OPENAI_API_KEY"] == "" || environment["CHATKIT_WORKFLOW_ID"] == ""

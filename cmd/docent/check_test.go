@@ -31,9 +31,9 @@ import (
 	"docent/internal/testkit/testfirestore"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
-// world is what a check finds: everything works, unless a test spoils it.
+// world has all dependencies of a check. They work unless a test breaks them.
 type world struct {
 	t       *testing.T
 	openai  *standin.OpenAI
@@ -57,10 +57,10 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// set changes variables: of several settings the last one counts.
+// set sets variables. If one is set several times, the last value counts.
 func (w *world) set(environment ...string) { w.env = append(w.env, environment...) }
 
-// firestore has the check count in the emulator.
+// firestore makes the check use the emulator.
 func (w *world) firestore() {
 	w.set("RATE_LIMIT_STORE=firestore", "FIRESTORE_EMULATOR_HOST="+testfirestore.Address(w.t), "GOOGLE_CLOUD_PROJECT="+w.project,
 		"OPENAI_API_KEY=sm://test-project/openai-api-key", "IDENTITY_KEY=sm://test-project/identity-key#1")
@@ -69,7 +69,7 @@ func (w *world) firestore() {
 // key stores another API key.
 func (w *world) key(secret string) { w.secrets.Add("test-project/openai-api-key", secret) }
 
-// metadata has a metadata server answer every question alike.
+// metadata starts a metadata server that gives every request the same answer.
 func (w *world) metadata(status int, answer string) {
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Metadata-Flavor", "Google")
@@ -80,7 +80,7 @@ func (w *world) metadata(status int, answer string) {
 	w.set("GCE_METADATA_HOST="+strings.TrimPrefix(srv.URL, "http://"), "GOOGLE_CLOUD_PROJECT=")
 }
 
-// command returns the process that makes the check.
+// command returns the command that runs docent.
 func (w *world) command(args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	cmd = exec.CommandContext(context.Background(), binary, args...)
 	cmd.Env = append(w.env, "GORACE=atexit_sleep_ms=0")
@@ -89,8 +89,8 @@ func (w *world) command(args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Bu
 	return cmd, stdout, stderr
 }
 
-// check runs the check, which must end with a status in time and without a
-// secret in its output, and returns that.
+// check runs the check and returns its output. It must end in time, with the
+// status, and without a secret in the output.
 func (w *world) check(wantStatus int, args ...string) string {
 	w.t.Helper()
 	cmd, stdout, stderr := w.command(append([]string{"check"}, args...)...)
@@ -120,7 +120,8 @@ func exitStatus(t *testing.T, err error) int {
 	}
 }
 
-// noSecrets looks for secrets, and for all parts of them of 16 bytes, in any case.
+// noSecrets searches for secrets, and for every part of one with 16 bytes, in
+// upper or lower case.
 func noSecrets(t *testing.T, output string) {
 	t.Helper()
 	const part = 16
@@ -134,8 +135,8 @@ func noSecrets(t *testing.T, output string) {
 	}
 }
 
-// deadFirestore answers every call with an error, or never if that is nil. It
-// returns the address to configure as an emulator's.
+// deadFirestore starts a Firestore that answers every call with the error, or never
+// if that is nil. It returns the address for FIRESTORE_EMULATOR_HOST.
 func deadFirestore(t *testing.T, fault error) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -154,7 +155,7 @@ func deadFirestore(t *testing.T, fault error) string {
 	return l.Addr().String()
 }
 
-// changing matches what differs from run to run.
+// changing matches the parts that differ from run to run.
 var changing = []struct {
 	pattern *regexp.Regexp
 	stable  string
@@ -163,7 +164,7 @@ var changing = []struct {
 	{regexp.MustCompile(`test-[a-z0-9]{20}`), "PROJECT"},
 	{regexp.MustCompile(`\b\d+ ms\b`), "N ms"},
 	{regexp.MustCompile(`no answer in \d+s`), "no answer in Ns"},
-	{regexp.MustCompile(`DeadlineExceeded: [a-zA-Z_: ]+`), "DeadlineExceeded: …"}, // Whoever notices first.
+	{regexp.MustCompile(`DeadlineExceeded: [a-zA-Z_: ]+`), "DeadlineExceeded: …"}, // Client or server, whichever notices first.
 	{regexp.MustCompile(`req_[a-z0-9]{26}`), "req_RANDOM"},
 	{regexp.MustCompile(`"version":"[^"]*"`), `"version":"VERSION"`},
 }
@@ -195,7 +196,7 @@ func golden(t *testing.T, name, output string) {
 // otherWorkflow is one that OpenAI does not know.
 const otherWorkflow = "wf_0000000000000000other0000000000000000"
 
-// says is an error as OpenAI sends it.
+// says answers with an error in OpenAI's form.
 func says(status int, code, message string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -274,7 +275,7 @@ func TestCheck(t *testing.T) {
 		}},
 
 		{"OpenAI 401", 1, func(w *world) { w.openai.SetKey(newKey) }},
-		{"a gateway's 401", 1, func(w *world) { w.key("gateway-key-of-somebody") }}, // It quotes a part of the key.
+		{"a gateway's 401", 1, func(w *world) { w.key("gateway-key-of-somebody") }}, // The answer quotes a part of the key.
 		{"OpenAI 403", 1, func(w *world) {
 			w.openai.Fail(says(403, "unsupported_country_region_territory", "Country, region, or territory\nnot supported."))
 		}},
@@ -326,13 +327,13 @@ func TestCheck(t *testing.T) {
 			tt.spoil(w)
 			golden(t, strings.NewReplacer(",", "", "'", "").Replace(tt.name), w.check(tt.status))
 			if n := w.openai.Active(); n != 0 {
-				t.Errorf("%d sessions were left behind", n)
+				t.Errorf("%d sessions are still active", n)
 			}
 		})
 	}
 }
 
-// mints answers with a session, and its ID where that is given as a field.
+// mints answers with a session. id is the JSON field for its ID, or empty.
 func mints(id string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{%s"client_secret":"ek_x","expires_at":%d}`, id, time.Now().Add(10*time.Minute).Unix())
@@ -463,7 +464,7 @@ func TestUsage(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, binary, strings.Fields(tt.args)...)
-			cmd.Env = []string{"GORACE=atexit_sleep_ms=0"} // Help takes no configuration.
+			cmd.Env = []string{"GORACE=atexit_sleep_ms=0"} // Help needs no configuration.
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
 			status := exitStatus(t, cmd.Run())

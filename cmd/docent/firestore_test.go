@@ -21,8 +21,8 @@ import (
 )
 
 // burst sends n requests from one address at once, spread over the instances,
-// and returns how many got which status. It starts again, with another address,
-// where the minute ended meanwhile.
+// and counts the statuses. If the minute ends meanwhile, it starts again with
+// another address.
 func burst(t *testing.T, n int, address func() string, instances ...*docent) map[int]int {
 	t.Helper()
 	for {
@@ -46,7 +46,7 @@ func burst(t *testing.T, n int, address func() string, instances ...*docent) map
 	}
 }
 
-// addresses returns one new address after the other.
+// addresses returns a function that returns a new address at every call.
 func addresses() func() string {
 	var n int
 	return func() string {
@@ -56,9 +56,9 @@ func addresses() func() string {
 }
 
 // An address never gets more than its limit. It gets fewer only where instances
-// contend for it: a count that is given up after its deadline may be carried out
-// by Firestore all the same, as the emulator does after five seconds, and its
-// grants are then lost. Whoever asks next is granted what is left.
+// contend for it: Firestore may still carry out a count after the deadline at which
+// the instance gave up (the emulator does so after five seconds), and its grants
+// are then lost. The next requests are granted what is left.
 func TestFirestore_ExactLimit(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -67,7 +67,7 @@ func TestFirestore_ExactLimit(t *testing.T) {
 	}{
 		{1, "deny"},
 		{3, "deny"},
-		{3, "local"}, // An instance that took contention for an outage would count alone.
+		{3, "local"}, // If an instance mistook contention for an outage, it would count alone.
 	} {
 		t.Run(fmt.Sprint(tt.instances, " instances ", tt.mode), func(t *testing.T) {
 			t.Parallel()
@@ -111,7 +111,8 @@ func TestFirestore_ExactLimit(t *testing.T) {
 	}
 }
 
-// failed and back are what the log says when the store changes its state.
+// failed and back are the log's messages when the store fails and when it is up
+// again.
 const (
 	failed = "rate limit store failed"
 	back   = "rate limit store answers again"
@@ -134,14 +135,14 @@ func TestFirestore_OutageAndRecovery(t *testing.T) {
 				t.Fatalf("before: %d %s", r.StatusCode, r.body)
 			}
 			emulator.Stop()
-			visit() // This visitor finds out.
+			visit() // This visitor meets the outage first.
 			for range 20 {
 				r, took := visit()
 				if mode == "local" && r.StatusCode != 200 || mode == "deny" && (r.StatusCode != 503 || r.Code != "limiter_unavailable") {
 					t.Errorf("during the outage: %d %s", r.StatusCode, r.body)
 				}
 				if took > time.Second {
-					t.Errorf("a visitor waited %s for a store that is known to be away", took)
+					t.Errorf("a visitor waited %s for a store that is known to be down", took)
 				}
 			}
 			if mode == "local" {
@@ -172,9 +173,8 @@ func TestFirestore_OutageAndRecovery(t *testing.T) {
 	}
 }
 
-// faultyFirestore is a Firestore that answers a read, as at a start, and the
-// first write if it is well for that long; every other call gets the error, or
-// no answer if that is nil.
+// faultyFirestore is a Firestore that answers reads, as at a start, and one write
+// while well is set. Every other call gets the error, or no answer if err is nil.
 type faultyFirestore struct {
 	firestorepb.UnimplementedFirestoreServer
 
@@ -247,7 +247,7 @@ func TestFirestore_Faults(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for mode, want := range map[string]int{"local": 200, "deny": 503} {
-			for _, well := range []bool{true, false} { // Until the second visitor, or not even at the start.
+			for _, well := range []bool{true, false} { // Up until the second visitor, or down from the start.
 				t.Run(fmt.Sprintf("%s %s well=%v", tt.name, mode, well), func(t *testing.T) {
 					t.Parallel()
 					f := &faultyFirestore{err: tt.err}

@@ -1,6 +1,5 @@
-// Docent hands each visitor of a docs site a short-lived ChatKit session. It
-// is configured by environment variables alone: docs/configuration.md lists
-// them.
+// Docent gives each visitor of a docs site a short-lived ChatKit session. It is
+// configured only by environment variables: docs/configuration.md lists them.
 package main
 
 import (
@@ -19,14 +18,14 @@ import (
 	"docent/internal/check"
 )
 
-// What a release is called and made of: set by its build, with
+// The version and the commit of a release. Its build sets them with
 // -ldflags "-X main.version=v1.2.3 -X main.revision=4bf92f3".
 var version, revision string
 
 func main() { os.Exit(run(os.Args[1:])) }
 
 // run returns the exit status: 1 for a failure that has been reported, 2 for
-// arguments that mean nothing.
+// unknown arguments.
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
@@ -53,8 +52,8 @@ func run(args []string) int {
 	return 0
 }
 
-// checked writes the report as told. That goes to standard output whatever
-// LOG_FORMAT says: it is an answer, not a log.
+// checked runs the check and writes its report to standard output. LOG_FORMAT does
+// not apply: the report is not a log.
 func checked(ctx context.Context, write func(check.Report, io.Writer) error) int {
 	version, _ := build()
 	report := check.Run(ctx, check.Options{Environment: app.OS().Environment, Version: version})
@@ -68,8 +67,8 @@ func checked(ctx context.Context, write func(check.Report, io.Writer) error) int
 	return 0
 }
 
-// build returns the version and revision that the build has set, else what Go
-// knows of them.
+// build returns the version and revision that the build has set, or else those
+// that Go has recorded.
 func build() (string, string) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

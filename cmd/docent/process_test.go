@@ -24,9 +24,9 @@ const (
 	testWorkflow = "wf_test"
 	testIdentity = "identity-key-for-tests-only-32-bytes-or-more"
 	testOrigin   = "https://docs.example.com"
-	upstreamText = "UPSTREAM-TEXT" // In everything that only the log may hold, or nobody.
-	testToken    = "GATEWAY-TOKEN" // Stands in the path of OPENAI_BASE_URL, as some gateways want it.
-	nowhere      = "127.0.0.1:1"   // Nobody listens there, and no other test is given that port.
+	upstreamText = "UPSTREAM-TEXT" // In all texts of OpenAI, which no visitor may see.
+	testToken    = "GATEWAY-TOKEN" // In the path of OPENAI_BASE_URL, as some gateways require.
+	nowhere      = "127.0.0.1:1"   // Nothing listens there, and no test is given that port.
 )
 
 // binary is the built service, with the race detector in it.
@@ -45,8 +45,7 @@ type docent struct {
 }
 
 // start runs the service with a stand-in OpenAI behind it until the test ends.
-// Whatever the test did, the process must then stop when told to, and have
-// written no secret.
+// The process must then stop with status 0, and must not have written a secret.
 func start(t *testing.T, environment ...string) *docent {
 	t.Helper()
 	openai := standin.NewOpenAI(testKey, testWorkflow)
@@ -107,14 +106,14 @@ type reply struct {
 	RetryAfter   int64  `json:"retry_after"`
 }
 
-// client is every browser's: no proxy, no cookies, no redirects.
+// client sends all requests: no proxy, no cookies, no redirects.
 var client = &http.Client{
 	Transport:     &http.Transport{MaxIdleConnsPerHost: 100},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
 // ask sends a request as an allowed page would, from an address of its own,
-// after each of the changes, and checks what holds for every answer.
+// with the changes, and checks what all answers have in common.
 func (d *docent) ask(t *testing.T, method, path string, change ...func(*http.Request)) reply {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, d.url+path, nil)
@@ -188,7 +187,7 @@ func header(name string, values ...string) func(*http.Request) {
 	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
 }
 
-// records returns what the log says of session requests, once there are n.
+// records returns the log's records of session requests, once there are n.
 func (d *docent) records(t *testing.T, n int) []map[string]any {
 	t.Helper()
 	giveUp := time.After(10 * time.Second)

@@ -14,8 +14,8 @@ import (
 
 const newKey = "sk-test-NEW0000000000000000000000000000NEW"
 
-// manager returns a stand-in Secret Manager that holds the test's values, and
-// the environment that uses it.
+// manager returns a stand-in Secret Manager with the test's values, and the
+// environment variables to use it.
 func manager(t *testing.T) (*standin.SecretManager, []string) {
 	t.Helper()
 	m, err := standin.NewSecretManager()
@@ -23,7 +23,7 @@ func manager(t *testing.T) (*standin.SecretManager, []string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	m.Add("test-project/openai-api-key", testKey+"\n") // As echo stores it.
+	m.Add("test-project/openai-api-key", testKey+"\n") // With the line break that echo adds.
 	m.Add("test-project/chatkit-workflow-id", testWorkflow)
 	m.Add("test-project/identity-key", testIdentity)
 	return m, []string{
@@ -87,8 +87,9 @@ func TestRotation_UnderLoad(t *testing.T) {
 	}
 }
 
-// TestRotation_KeyInvalidInHeader has OpenAI reject a key after such a
-// rotation: the last good key stays in use, and the log says why.
+// TestRotation_KeyInvalidInHeader rotates to a key that no HTTP header can carry,
+// and has OpenAI reject the old one once: the old key stays in use, and the log says
+// why.
 func TestRotation_KeyInvalidInHeader(t *testing.T) {
 	t.Parallel()
 	m, env := manager(t)
@@ -119,7 +120,7 @@ func TestRotation_WrongKeyLookedUpOnce(t *testing.T) {
 	t.Parallel()
 	m, env := manager(t)
 	d := start(t, append(env, "RATE_LIMIT_PER_MINUTE=1000")...)
-	d.openai.SetKey(newKey) // Nobody tells Secret Manager.
+	d.openai.SetKey(newKey) // Secret Manager still has the old one.
 	for range 20 {
 		if r := d.ask(t, http.MethodPost, sessionPath); r.StatusCode != 502 || r.Code != "upstream_rejected" {
 			t.Errorf("%d %s", r.StatusCode, r.body)

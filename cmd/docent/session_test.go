@@ -210,8 +210,8 @@ func TestPreflight(t *testing.T) {
 
 func TestClientAddress(t *testing.T) {
 	t.Parallel()
-	// Each address may have one session: what is refused was counted with the
-	// address that asked first.
+	// Each address may have one session: a refused request was counted with the
+	// address of the first one.
 	d := start(t, "RATE_LIMIT_PER_MINUTE=1", "TRUSTED_PROXIES=127.0.0.0/8,firebase-hosting")
 	tests := []struct {
 		name       string
@@ -243,7 +243,7 @@ func TestClientAddress(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			for i := range 2 { // Again where the minute's end came between.
+			for i := range 2 { // Again if the minute ended between the two.
 				if tt.first != nil {
 					d.ask(t, http.MethodPost, sessionPath, header("X-Forwarded-For", tt.first...))
 				}
@@ -267,7 +267,7 @@ func TestClientAddress_ForgedBehindHosting(t *testing.T) {
 	// Each address may have one session.
 	d := start(t, "RATE_LIMIT_PER_MINUTE=1", "TRUSTED_PROXIES=127.0.0.0/8,firebase-hosting")
 	const frontEnd = "66.102.0.77"
-	// What a visitor could send to be another. OTHER is that other's address.
+	// What a visitor could send to pass for another. OTHER is the other's address.
 	tests := []struct {
 		name   string
 		header string
@@ -292,7 +292,7 @@ func TestClientAddress_ForgedBehindHosting(t *testing.T) {
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// Again, with other addresses, where the minute's end came between.
+			// Again, with other addresses, if the minute ended meanwhile.
 			for round := 0; ; round++ {
 				began := time.Now().Minute()
 				visitor, other := fmt.Sprintf("198.18.%d.%d", round, i), fmt.Sprintf("198.51.%d.%d", round, i)
@@ -326,7 +326,7 @@ func TestClientAddress_UntrustedFrontEndLogged(t *testing.T) {
 	d := start(t)
 	d.ask(t, http.MethodPost, sessionPath, header("X-Forwarded-For", "192.0.2.1, 66.102.1.1"))
 	if !strings.Contains(d.output.String(), "add firebase-hosting to TRUSTED_PROXIES") {
-		t.Errorf("the log says nothing of it:\n%s", d.output)
+		t.Errorf("the log does not mention it:\n%s", d.output)
 	}
 }
 
@@ -392,7 +392,7 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 }
 
-// raw sends bytes and returns the first answer to them.
+// raw sends bytes on a connection and returns the first answer.
 func (d *docent) raw(t *testing.T, text string) reply {
 	t.Helper()
 	conn := d.dial(t)
@@ -629,13 +629,13 @@ func TestSession_ClientDisconnect(t *testing.T) {
 	}
 }
 
-// Nobody needs the body, but net/http notices only while it reads that the client
-// has left.
+// Docent does not need the body, but net/http detects only while reading that the
+// client has gone.
 func TestSession_ClientDisconnectWithBodyOpen(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, body string
-		reset      bool // Leaves with a reset of the connection.
+		reset      bool // The client resets the connection.
 	}{
 		{"announced", "Content-Length: 1000\r\n\r\nabc", false},
 		{"announced, reset", "Content-Length: 1000\r\n\r\nabc", true},

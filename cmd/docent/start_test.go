@@ -16,7 +16,7 @@ import (
 // fails runs the service, which must not start, and returns its outputs.
 func fails(t *testing.T, environment ...string) (stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // If it does start.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // In case it starts.
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = append(environment, "GORACE=atexit_sleep_ms=0")
@@ -28,7 +28,7 @@ func fails(t *testing.T, environment ...string) (stdout, stderr string) {
 		t.Errorf("exit: %v, want status 1\n%s%s", err, &out, &diag)
 	}
 	if strings.Contains(strings.ToLower(out.String()+diag.String()), strings.ToLower(testKey)) {
-		t.Errorf("the key shows in the output:\n%s%s", &out, &diag)
+		t.Errorf("the key is in the output:\n%s%s", &out, &diag)
 	}
 	return out.String(), diag.String()
 }
@@ -70,8 +70,8 @@ func TestStart_APIKeyInvalidInHeader(t *testing.T) {
 	}
 }
 
-// TestStart_KeyAmongOrigins has the key pasted into ALLOWED_ORIGINS. The helpers
-// search all output for it.
+// TestStart_KeyAmongOrigins pastes the key into ALLOWED_ORIGINS. The helpers search
+// all output for it.
 func TestStart_KeyAmongOrigins(t *testing.T) {
 	t.Parallel()
 	for name, list := range map[string]string{

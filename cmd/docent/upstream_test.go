@@ -21,7 +21,7 @@ import (
 	"docent/internal/standin"
 )
 
-// answers makes a fault of an answer.
+// answers returns a fault that gives an answer.
 func answers(status int, body string, header ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i < len(header); i += 2 {
@@ -32,10 +32,11 @@ func answers(status int, body string, header ...string) http.HandlerFunc {
 	}
 }
 
-// errorBody is an error in OpenAI's form, with things in it that must not get out.
+// errorBody is an error in OpenAI's form, with texts that no visitor may see.
 const errorBody = `{"error":{"message":"` + upstreamText + ` for ` + testKey + ` and sk-proj-abc***wxyz","type":"invalid_request_error","param":null,"code":"some_code"}}`
 
-// cut sends the beginning of an answer and closes the connection.
+// cut returns a fault that sends the beginning of an answer and closes the
+// connection.
 func cut(beginning string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, buf, err := http.NewResponseController(w).Hijack()
@@ -51,7 +52,7 @@ func cut(beginning string) http.HandlerFunc {
 	}
 }
 
-// endless answers until the client has had enough.
+// endless answers until the client closes the connection.
 func endless(w http.ResponseWriter, _ *http.Request) {
 	for {
 		if _, err := io.WriteString(w, strings.Repeat(upstreamText, 1000)); err != nil {
@@ -234,8 +235,8 @@ func TestUpstream_Unreachable(t *testing.T) {
 	}
 }
 
-// proxy forwards connections until it is told to fall silent: then those that
-// are open stay so, and nothing gets through them any more.
+// proxy forwards connections until fallSilent is called: then the open connections
+// stay open, but it drops all their data.
 type proxy struct {
 	net.Listener
 
@@ -344,18 +345,18 @@ func TestLog_KeyOfGatewayRedacted(t *testing.T) {
 	}
 }
 
-// TestLog_TokenInBaseURL has a gateway's token in the path of the base URL. What
-// a process writes is searched for it when the process stops.
+// TestLog_TokenInBaseURL has a gateway's token in the path of the base URL. When the
+// process stops, its output is searched for the token.
 func TestLog_TokenInBaseURL(t *testing.T) {
 	t.Parallel()
-	// echo repeats the URL of a call wherever the log has words of OpenAI's.
+	// echo repeats the URL of a call in all texts that the log takes from OpenAI.
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		message := fmt.Sprintf("Invalid URL (%s %s)", r.Method, r.URL.Path)
 		json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": message, "type": r.URL.Path, "code": r.URL.EscapedPath()}})
 	}
 	tests := []struct {
 		name    string
-		handler http.HandlerFunc // Nil where nobody listens.
+		handler http.HandlerFunc // Nil for an address where nothing listens.
 		want    string           // In the record.
 	}{
 		{"unreachable", nil, "no answer from OpenAI: dial tcp 127.0.0.1:1: connect: connection refused"},

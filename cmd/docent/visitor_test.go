@@ -20,7 +20,7 @@ var cookieFormat = regexp.MustCompile(`^vc_[A-Z0-9]+\.\d{10}\.\d{10}\.[\w-]{43}$
 func TestVisitorCookie(t *testing.T) {
 	t.Parallel()
 	d := start(t, "RATE_LIMIT_PER_MINUTE=1000")
-	// users returns OpenAI's users for the cookies that were sent in turn.
+	// user sends cookies and returns the user that OpenAI was given, and the new cookie.
 	user := func(t *testing.T, cookies ...string) (string, *http.Cookie) {
 		t.Helper()
 		before := len(d.openai.Asked())

@@ -14,10 +14,10 @@ import (
 
 const widgetPath = "/api/chatkit/widget.js"
 
-// asTag makes a request what a script tag sends: it has no Origin.
+// asTag changes a request to what a script tag sends: without Origin.
 func asTag(r *http.Request) { r.Header.Del("Origin") }
 
-// gunzip returns what was compressed.
+// gunzip returns the uncompressed body.
 func gunzip(t *testing.T, body string) string {
 	t.Helper()
 	z, err := gzip.NewReader(bytes.NewBufferString(body))
@@ -41,7 +41,7 @@ func TestWidget(t *testing.T) {
 	plain := d.ask(t, http.MethodGet, widgetPath, asTag, header("Accept-Encoding", "identity"))
 	packed := d.ask(t, http.MethodGet, widgetPath, asTag, header("Accept-Encoding", "gzip, deflate, br, zstd"))
 	if plain.body != string(file) || gunzip(t, packed.body) != string(file) {
-		t.Errorf("what is served is not widget.js: %d bytes, and %d in gzip", len(plain.body), len(packed.body))
+		t.Errorf("the body is not widget.js: %d bytes, and %d in gzip", len(plain.body), len(packed.body))
 	}
 	if len(packed.body) >= 10_000 {
 		t.Errorf("%d bytes in gzip, want under 10,000", len(packed.body))

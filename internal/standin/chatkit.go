@@ -9,11 +9,10 @@ import (
 //go:embed chatkit
 var chatKitFiles embed.FS
 
-// ChatKit serves a stand-in for ChatKit's script, chatkit.js, and the frame
-// that the script opens beside itself. Mount it under any prefix, with
-// [http.StripPrefix]; on a server of its own it is another origin than the page,
-// as the real one is. Its conversations live in the browser, and how a test steers it
-// stands at the head of the script.
+// ChatKit serves a stand-in for ChatKit's script, chatkit.js, and the frame that
+// the script opens. Mount it under any prefix, with [http.StripPrefix]. On a server
+// of its own it has another origin than the page, as the real one has. It keeps
+// conversations in the browser. The top of the script says how a test controls it.
 func ChatKit() http.Handler {
 	dir, err := fs.Sub(chatKitFiles, "chatkit")
 	if err != nil {
@@ -22,7 +21,7 @@ func ChatKit() http.Handler {
 	files := http.FileServerFS(dir)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Cache-Control", "no-cache") // The demo's next build may have other files.
+		h.Set("Cache-Control", "no-cache") // Another build of the demo may have other files.
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'")
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 		h.Set("X-Content-Type-Options", "nosniff")

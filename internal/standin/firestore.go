@@ -28,13 +28,13 @@ var ErrNoEmulator = errors.New("no Firestore emulator: install gcloud, Java, and
 	"or set FIRESTORE_EMULATOR_HOST to one that runs")
 
 const (
-	// emulatorReady is how the emulator says that it serves.
+	// emulatorReady is in the line that the emulator prints when it serves.
 	emulatorReady = "Dev App Server is now running"
-	// emulatorNoJava is how gcloud says that Java is missing or too old.
+	// emulatorNoJava is in gcloud's message when Java is missing or too old.
 	emulatorNoJava = "JRE installed and on your system PATH"
 	// emulatorPatience is how long it may take to start on a busy machine.
 	emulatorPatience = time.Minute
-	// emulatorTries is how many ports are tried: somebody else may take one
+	// emulatorTries is how many ports are tried: another process may take a port
 	// between its choice and the emulator's start.
 	emulatorTries = 3
 )
@@ -44,7 +44,7 @@ const (
 type FirestoreEmulator struct {
 	address string
 
-	// Of the process, while it runs and is ours.
+	// Of the process, if this one started it and it runs.
 	guard *exec.Cmd
 	alive io.Closer     // Ends the guard.
 	ended chan struct{} // Closed when the emulator has ended.
@@ -81,8 +81,7 @@ func StartFirestoreEmulator(ctx context.Context) (*FirestoreEmulator, error) {
 	return nil, errors.Join(failures...)
 }
 
-// Address returns the emulator's host and port, as FIRESTORE_EMULATOR_HOST has
-// them.
+// Address returns the emulator's host and port, for FIRESTORE_EMULATOR_HOST.
 func (e *FirestoreEmulator) Address() string { return e.address }
 
 // Start starts a stopped emulator again, empty, on the same port, and waits
@@ -97,7 +96,7 @@ func (e *FirestoreEmulator) Start(ctx context.Context) error {
 		return fmt.Errorf("starting the Firestore emulator: %w", err)
 	}
 
-	// The context is about starting alone.
+	// The context bounds only the start.
 	guard, alive, err := Guard(gcloud, "emulators", "firestore", "start", "--host-port="+e.address)
 	if err == nil {
 		guard.Env = append(os.Environ(),
@@ -155,8 +154,8 @@ func (e *FirestoreEmulator) Warm(ctx context.Context) error {
 	return err
 }
 
-// Stop kills the emulator with all its children and waits for its end. It
-// leaves one alone that FIRESTORE_EMULATOR_HOST named.
+// Stop kills the emulator with all its children and waits for its end. It does
+// nothing to an emulator that FIRESTORE_EMULATOR_HOST names.
 func (e *FirestoreEmulator) Stop() {
 	if e.guard == nil {
 		return
@@ -167,8 +166,8 @@ func (e *FirestoreEmulator) Stop() {
 	e.guard = nil
 }
 
-// follow reads what the emulator prints, to the end, so that it never blocks.
-// It reports once whether the emulator serves.
+// follow reads the emulator's output to its end, so that the emulator never blocks
+// on it. It reports once whether the emulator serves.
 func follow(output io.ReadCloser, started chan<- error, ended chan<- struct{}) {
 	defer close(ended)
 	defer output.Close() //nolint:errcheck // Read only.
@@ -186,12 +185,12 @@ func follow(output io.ReadCloser, started chan<- error, ended chan<- struct{}) {
 		started <- fmt.Errorf("%w:%s", ErrNoEmulator, said.String())
 		return
 	}
-	started <- fmt.Errorf("the Firestore emulator ended at once:%s", said.String())
+	started <- fmt.Errorf("the Firestore emulator ended before it served:%s", said.String())
 }
 
-// findEmulator returns the gcloud that starts the emulator. It looks for the
-// emulator itself as well, where an SDK has it: gcloud would go to the network
-// to say that it is not installed.
+// findEmulator returns the gcloud that starts the emulator. It also checks that the
+// emulator is in the SDK's folder: gcloud would use the network to find out that it
+// is not installed.
 func findEmulator() (gcloud string, err error) {
 	if gcloud, err = exec.LookPath("gcloud"); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoEmulator, err)
@@ -201,11 +200,11 @@ func findEmulator() (gcloud string, err error) {
 	}
 	target, err := filepath.EvalSymlinks(gcloud)
 	if err != nil {
-		return "", fmt.Errorf("looking for the Firestore emulator: %w", err)
+		return "", fmt.Errorf("finding the Firestore emulator: %w", err)
 	}
 	components := filepath.Join(filepath.Dir(target), "..", "platform")
 	if !exists(components) {
-		return gcloud, nil // Installed in a way of its own: gcloud knows.
+		return gcloud, nil // Installed in another way, which gcloud knows.
 	}
 	if emulator := filepath.Join(components, "cloud-firestore-emulator"); !exists(emulator) {
 		return "", fmt.Errorf("%w: there is no %s", ErrNoEmulator, emulator)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// SessionRequest is what a session is asked for with, in the field names of
+// SessionRequest is the body of a request for a session, with the field names of
 // OpenAI's API.
 type SessionRequest struct {
 	Workflow struct {
@@ -70,8 +70,8 @@ func (o *OpenAI) SetKey(key string) {
 	o.key = key
 }
 
-// Fail has the next calls answered by the handlers given, one each, before
-// the stand-in answers by itself again.
+// Fail makes the handlers answer the next calls, one each, before the stand-in
+// answers on its own again.
 func (o *OpenAI) Fail(faults ...http.HandlerFunc) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -85,8 +85,7 @@ func (o *OpenAI) Asked() []SessionRequest {
 	return slices.Clone(o.asked)
 }
 
-// Keys returns the keys that the calls so far have come with, whatever the
-// answer was.
+// Keys returns the keys of all calls so far, whatever the answer was.
 func (o *OpenAI) Keys() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -222,7 +221,7 @@ func mint(w http.ResponseWriter, id string, s SessionRequest) {
 }
 
 func openAIError(w http.ResponseWriter, status int, code, message string) {
-	var c any // OpenAI's is null where there is none.
+	var c any // OpenAI sends null if there is none.
 	if code != "" {
 		c = code
 	}
@@ -238,5 +237,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	w.Write(body) //nolint:errcheck // A client that left gets nothing.
+	w.Write(body) //nolint:errcheck // The client may have gone.
 }

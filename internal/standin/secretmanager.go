@@ -45,7 +45,7 @@ type storedVersion struct {
 	state   secretmanagerpb.SecretVersion_State
 }
 
-// accessedVersion is what a client asks for.
+// accessedVersion matches the name that a client asks for.
 var accessedVersion = regexp.MustCompile(`^projects/([^/]+)/secrets/([^/]+)/versions/([^/]+)$`)
 
 // NewSecretManager returns an empty stand-in that serves on 127.0.0.1 until it
@@ -91,7 +91,7 @@ func (m *SecretManager) Enable(secret string, version int) {
 	m.setState(secret, version, secretmanagerpb.SecretVersion_ENABLED)
 }
 
-// Destroy makes a stored version unreadable for ever.
+// Destroy makes a stored version unreadable for good.
 func (m *SecretManager) Destroy(secret string, version int) {
 	m.setState(secret, version, secretmanagerpb.SecretVersion_DESTROYED)
 }
@@ -102,8 +102,8 @@ func (m *SecretManager) setState(secret string, version int, state secretmanager
 	m.secret(secret).versions[version-1].state = state
 }
 
-// Corrupt has the payloads of a secret arrive with checksums of something else,
-// or with their own again.
+// Corrupt makes the payloads of a secret arrive with wrong checksums, or with the
+// right ones again.
 func (m *SecretManager) Corrupt(secret string, corrupt bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -116,31 +116,29 @@ func (m *SecretManager) Deny(secret string) {
 		"Permission 'secretmanager.versions.access' denied for resource '%s' (or it may not exist).", secret))
 }
 
-// Fail has all calls for a secret answered by an error, or by the stand-in again
-// if that is nil.
+// Fail makes all calls for a secret fail with err, or succeed again if err is nil.
 func (m *SecretManager) Fail(secret string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.secret(secret).failure = err
 }
 
-// SetDown has all calls answered by Unavailable, or by the stand-in again.
+// SetDown makes all calls fail with Unavailable, or ends that.
 func (m *SecretManager) SetDown(down bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.down = down
 }
 
-// SetDelay has all calls take so long.
+// SetDelay makes all calls take at least this long.
 func (m *SecretManager) SetDelay(delay time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.delay = delay
 }
 
-// Hold has all calls from now on hang until release is called or their clients
-// give up. What they read is decided after that. A later Hold has a gate of its
-// own.
+// Hold makes all calls from now on hang until release is called or their clients
+// give up. They read the secret after that. A later Hold has its own gate.
 func (m *SecretManager) Hold() (release func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,7 +154,7 @@ func (m *SecretManager) Hold() (release func()) {
 	})
 }
 
-// Calls returns how often a secret was asked for, whatever came of it.
+// Calls returns how often a secret was asked for, whatever the answer was.
 func (m *SecretManager) Calls(secret string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -230,7 +228,8 @@ func (m *SecretManager) AccessSecretVersion(
 	}, nil
 }
 
-// arrive counts a call and holds it up as ordered.
+// arrive counts a call, and delays it as [SecretManager.Hold] and
+// [SecretManager.SetDelay] say.
 func (m *SecretManager) arrive(ctx context.Context, secret string) error {
 	m.mu.Lock()
 	m.secret(secret).calls++

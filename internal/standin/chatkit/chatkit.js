@@ -1,5 +1,5 @@
 // A stand-in for OpenAI's ChatKit script: the element <openai-chatkit> with a
-// chat that answers by itself, for the demo and for tests. Like the real one it
+// chat that answers on its own, for the demo and for tests. Like the real one it
 // shows its chat in a frame of its own origin and keeps to the types of the npm
 // package @openai/chatkit, as far as hosted sessions go.
 //
@@ -98,7 +98,7 @@
       window.addEventListener("message", this.#hello);
     }
 
-    // Whoever moves the element reloads its frame, as with any frame.
+    // Moving the element reloads its frame, as with any frame.
     disconnectedCallback() {
       chats.delete(this);
       window.removeEventListener("message", this.#hello);

@@ -21,9 +21,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience is how long a page may take to get to where a test waits for it: on
-// a busy machine, with some of the widget's own times in it, the longest of
-// which is 10 s.
+// patience is how long a test waits for a page: more than the widget's longest own
+// timeout, which is 10 s, on a busy machine.
 const patience = 15 * time.Second
 
 // end closes the browser, once there is one.
@@ -43,12 +42,12 @@ var shared = sync.OnceValues(func() (context.Context, error) {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
-		chromedp.NoSandbox, // Which root cannot have. The pages are ours.
+		chromedp.NoSandbox, // Root cannot have a sandbox. The pages are ours.
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-quic", true),
-		// docs.test is a site on this machine that is not a secure context, as
-		// localhost and its subdomains are. Every other name leads nowhere.
+		// docs.test is a site on this machine that is not a secure context, unlike
+		// localhost and its subdomains. No other name resolves.
 		chromedp.Flag("host-resolver-rules", "MAP docs.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1"),
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
@@ -71,8 +70,8 @@ type Tab struct {
 	console  []string
 }
 
-// Open returns a tab of a new visitor: no cookies, nothing stored. Where no
-// Chromium is installed it skips the test, or fails it if CI=true.
+// Open returns a tab of a new visitor, without cookies or storage. If Chromium is
+// not installed it skips the test, or fails it if CI=true.
 func Open(tb testing.TB) *Tab {
 	tb.Helper()
 	parent, err := shared()
@@ -128,8 +127,7 @@ func (t *Tab) note(event any) {
 	}
 }
 
-// Requests returns what the tab has requested so far, as "GET URL", where that
-// contains part.
+// Requests returns the tab's requests so far that contain part, as "GET URL".
 func (t *Tab) Requests(part string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -142,8 +140,8 @@ func (t *Tab) Requests(part string) []string {
 	return found
 }
 
-// Console returns what stands in the console, as "error: text", uncaught
-// exceptions and refusals of a content security policy among it.
+// Console returns the console's messages, as "error: text", including uncaught
+// exceptions and violations of a content security policy.
 func (t *Tab) Console() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -166,14 +164,13 @@ func (t *Tab) Go(url string) {
 	t.Do(chromedp.Navigate(url))
 }
 
-// OnEveryPage has a script run before those of every page from now on.
+// OnEveryPage makes a script run before the scripts of every page from now on.
 func (t *Tab) OnEveryPage(js string) {
 	t.tb.Helper()
 	Call(t, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: js})
 }
 
-// Eval returns what an expression comes to on the page; of a promise, what it
-// resolves to.
+// Eval returns the value of an expression on the page. It waits for a promise.
 func Eval[T any](t *Tab, js string) T {
 	t.tb.Helper()
 	ctx, cancel := context.WithTimeout(t.ctx, patience)
@@ -191,7 +188,7 @@ func (t *Tab) Until(js string) {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
-		// While the page changes there may be nothing to evaluate it in.
+		// While the page changes, evaluating can fail.
 		ctx, cancel := context.WithTimeout(t.ctx, patience)
 		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+js+")"))
 		cancel()
@@ -206,12 +203,11 @@ func (t *Tab) Until(js string) {
 	}
 }
 
-// Click clicks on the element that an expression comes to, as soon as it can
-// be seen.
+// Click clicks on the element that an expression returns, as soon as it is visible.
 func (t *Tab) Click(js string) {
 	t.tb.Helper()
 	t.Until(js + "?.checkVisibility()")
-	// Until the next frame is drawn, a click may go to what was there before.
+	// Until the next frame is drawn, a click may go to the element that was there before.
 	Eval[any](t, "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(null))))")
 	t.Do(chromedp.Click(chromedp.JSPath(js)))
 }

@@ -12,13 +12,13 @@ import (
 	"docent/internal/firestore"
 )
 
-// Calls records the remote calls of a store, for a test to count what it costs.
+// Calls records the remote calls of a store, so that a test can count them.
 type Calls struct {
 	mu      sync.Mutex
 	methods []string
 }
 
-// Take returns the methods called since it was last called, in their order.
+// Take returns the methods that were called since the last Take, in order.
 func (c *Calls) Take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -26,7 +26,7 @@ func (c *Calls) Take() []string {
 	return c.methods
 }
 
-// Record makes a store that is opened with these options tell its calls.
+// Record changes options so that the store opened with them records its calls.
 func (c *Calls) Record(o *firestore.Options) {
 	o.DialOptions = append(o.DialOptions,
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {

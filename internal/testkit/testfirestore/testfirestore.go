@@ -26,7 +26,7 @@ var shared = sync.OnceValues(func() (*standin.FirestoreEmulator, error) {
 })
 
 // Address returns the host and port of the emulator that the package's tests
-// share. Where none is installed it skips the test, or fails it if CI=true.
+// share. If none is installed it skips the test, or fails it if CI=true.
 func Address(tb testing.TB) string {
 	tb.Helper()
 	e, err := shared()

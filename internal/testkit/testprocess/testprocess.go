@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package testprocess runs Docent's programs as processes, for tests that are
-// their users.
+// Package testprocess runs Docent's programs as processes, for tests that use them
+// from outside.
 package testprocess
 
 import (
@@ -22,7 +22,7 @@ import (
 // flags if need be, sets program to the file, and runs a package's tests. It
 // returns the status to exit with.
 func Main(pkg string, program *string, run func() int, flags ...string) int {
-	fmt.Fprintf(io.Discard, "%p", app.Run) // It makes the service part of the test, whose results are then not cached when it changes.
+	fmt.Fprintf(io.Discard, "%p", app.Run) // Makes the test depend on the service: a cached result is not used when it changes.
 	dir, err := os.MkdirTemp("", "docent-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -31,7 +31,7 @@ func Main(pkg string, program *string, run func() int, flags ...string) int {
 	defer os.RemoveAll(dir) //nolint:errcheck // The system's own cleaner would.
 	*program = filepath.Join(dir, filepath.Base(pkg))
 	args := append([]string{"build", "-o", *program}, append(flags, pkg)...)
-	build := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // Tests say what they build.
+	build := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // The tests name the package.
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build %s: %v\n%s", pkg, err, out)
 		return 1
@@ -39,8 +39,8 @@ func Main(pkg string, program *string, run func() int, flags ...string) int {
 	return run()
 }
 
-// WholeMinute waits where too little is left of the minute for a visitor to come
-// over the limit in it.
+// WholeMinute waits for the next minute if there is too little left of this one
+// for a visitor to exceed the limit.
 func WholeMinute() {
 	if left := time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)); left < 10*time.Second {
 		<-time.After(left)

@@ -36,8 +36,8 @@ func Grant(t *testing.T, s ratelimit.Store, b ratelimit.Bucket, ask ratelimit.As
 	return g
 }
 
-// Run tests what every store must do. store returns an empty one, which tells the
-// time by now if it tells it at all.
+// Run tests what every store must do. store returns an empty one, which uses now if
+// it needs the time.
 func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.Store) {
 	t.Helper()
 	type step struct {
@@ -64,12 +64,12 @@ func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.
 			{ratelimit.Ask{N: 1000, Limit: 5}, ratelimit.Grant{Before: 0, N: 5}},
 			{ratelimit.Ask{N: 1, Limit: 5, Seen: true}, ratelimit.Grant{Before: 5, N: 0}},
 		}},
-		{"a bucket that others have begun", []step{
+		{"a bucket with grants to others", []step{
 			{ratelimit.Ask{N: 4, Limit: 5}, ratelimit.Grant{Before: 0, N: 4}},
 			{ratelimit.Ask{N: 3, Limit: 5}, ratelimit.Grant{Before: 4, N: 1}},
 			{ratelimit.Ask{N: 1, Limit: 5}, ratelimit.Grant{Before: 5, N: 0}},
 		}},
-		{"a bucket that was seen and is gone", []step{
+		{"a bucket that was seen and deleted", []step{
 			{ratelimit.Ask{N: 7, Limit: 5, Seen: true}, ratelimit.Grant{Before: 0, N: 5}},
 			{ratelimit.Ask{N: 1, Limit: 5, Seen: true}, ratelimit.Grant{Before: 5, N: 0}},
 		}},
@@ -150,8 +150,8 @@ func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.
 // time, and returns how many were granted.
 func GrantedAtOnce(t *testing.T, b ratelimit.Bucket, limit int, stores ...ratelimit.Store) (n int) {
 	t.Helper()
-	// Longer than a visitor would wait: under contention the emulator holds
-	// locks for seconds, and here nobody may give up.
+	// Longer than a visitor would wait: under contention the emulator holds locks for
+	// seconds, and here no store may give up.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var (
