@@ -567,12 +567,7 @@ func TestStop_BodyNeverArrives(t *testing.T) {
 func TestStop_DrainTimeout(t *testing.T) {
 	t.Parallel()
 	d := start(t, "REQUEST_TIMEOUT=60s")
-	asked := make(chan struct{})
-	d.openai.Fail(func(_ http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		close(asked)
-		<-r.Context().Done()
-	})
+	asked, _ := d.holdOpenAI()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+sessionPath, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -595,16 +590,23 @@ func TestStop_DrainTimeout(t *testing.T) {
 	}
 }
 
+// holdOpenAI leaves the next call to OpenAI unanswered. asked is closed when the call
+// arrives, cancelled when its caller gives it up.
+func (d *docent) holdOpenAI() (asked, cancelled <-chan struct{}) {
+	arrived, gone := make(chan struct{}), make(chan struct{})
+	d.openai.Fail(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		close(arrived)
+		<-r.Context().Done()
+		close(gone)
+	})
+	return arrived, gone
+}
+
 func TestSession_ClientDisconnect(t *testing.T) {
 	t.Parallel()
 	d := start(t)
-	asked, cancelled := make(chan struct{}), make(chan struct{})
-	d.openai.Fail(func(_ http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		close(asked)
-		<-r.Context().Done()
-		close(cancelled)
-	})
+	asked, cancelled := d.holdOpenAI()
 	ctx, leave := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+sessionPath, nil)
 	if err != nil {
@@ -649,13 +651,7 @@ func TestSession_ClientDisconnectWithBodyOpen(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			d := start(t)
-			asked, cancelled := make(chan struct{}), make(chan struct{})
-			d.openai.Fail(func(_ http.ResponseWriter, r *http.Request) {
-				io.Copy(io.Discard, r.Body)
-				close(asked)
-				<-r.Context().Done()
-				close(cancelled)
-			})
+			asked, cancelled := d.holdOpenAI()
 			conn := d.dial(t)
 			head := "POST " + sessionPath + " HTTP/1.1\r\nHost: docent\r\nOrigin: " + testOrigin + "\r\nX-Forwarded-For: 192.0.2.1\r\n"
 			if _, err := io.WriteString(conn, head+tt.body); err != nil {
