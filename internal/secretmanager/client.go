@@ -21,9 +21,6 @@ import (
 	"docent/internal/secrets"
 )
 
-// castagnoli is the polynomial of Secret Manager's checksums.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Options configure [Open]. All are optional.
 type Options struct {
 	// EmulatorHost is the host and port of a stand-in for Secret Manager that
@@ -88,7 +85,9 @@ func (c *Client) Fetch(ctx context.Context, r secrets.Ref) (payload string, err 
 		return "", c.explain(ctx, r, err)
 	}
 	p := response.GetPayload()
-	// Secret Manager always sends a checksum; a stand-in may not.
+	// Secret Manager always sends a checksum; a stand-in may not. The table is made
+	// once, and not by a start that reads no secret.
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
 	if p.DataCrc32C != nil && p.GetDataCrc32C() != int64(crc32.Checksum(p.GetData(), castagnoli)) {
 		return "", damaged(r)
 	}
