@@ -1,0 +1,2 @@
+// Package chatkit is a ChatKit server.
+package chatkit
