@@ -16,13 +16,16 @@ type Keys struct {
 	Visitors visitor.Keys
 	// Buckets names the documents in which addresses are counted.
 	Buckets []byte
+	// Threads names the documents in which a visitor's conversations are kept.
+	Threads []byte
 }
 
 // DeriveKeys returns the keys that follow from the identity key or, where that
 // is empty, from the API key; the configuration has checked that this is safe.
 // It fails where the identity key is too short.
 //
-// A changed label forgets every visitor, or every count of the current minute.
+// A changed label forgets every visitor, every conversation, or every count of the
+// current minute.
 func DeriveKeys(identityKey, apiKey string) (Keys, error) {
 	identity := []byte(identityKey)
 	if len(identity) == 0 {
@@ -37,7 +40,9 @@ func DeriveKeys(identityKey, apiKey string) (Keys, error) {
 	tokens, err1 := subkey(identity, "tokens")
 	undated, err2 := subkey(identity, "visitor IDs") // What the first cookies were signed for.
 	buckets, err3 := subkey(identity, "bucket IDs")
-	return Keys{Visitors: visitor.Keys{Tokens: tokens, Undated: undated}, Buckets: buckets}, errors.Join(err1, err2, err3)
+	threads, err4 := subkey(identity, "thread owners")
+	keys := Keys{Visitors: visitor.Keys{Tokens: tokens, Undated: undated}, Buckets: buckets, Threads: threads}
+	return keys, errors.Join(err1, err2, err3, err4)
 }
 
 // subkey derives a key for one purpose from a secret, by HKDF with SHA-256.

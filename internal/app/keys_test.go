@@ -2,6 +2,9 @@ package app_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -55,12 +58,12 @@ func document(t *testing.T, keys app.Keys, addr string) string {
 	return written
 }
 
-// What browsers keep and what running instances count must never change: a
-// difference here forgets every visitor, or lets every address through twice in
-// the minute of a deployment.
+// What browsers and the store keep and what running instances count must never
+// change: a difference here forgets every visitor or every conversation, or lets
+// every address through twice in the minute of a deployment.
 func TestKeys_FixedVectors(t *testing.T) {
 	t.Parallel()
-	type vector struct{ Cookie, IPv4, IPv6 string }
+	type vector struct{ Cookie, Visitor, Session, Threads, IPv4, IPv6 string }
 	tests := []struct {
 		name                string
 		identityKey, apiKey string
@@ -70,17 +73,23 @@ func TestKeys_FixedVectors(t *testing.T) {
 		{
 			"identity key", identityKey, "sk-test", "V.Zesrzht8ILp9cTJiPqr1w9m00PpHzoU-YFXAG9P73mE",
 			vector{
-				Cookie: "vc_V.1795521600.1798113600.yiBe-LWZMXJtDfSMoKsAcv-3glctpLzWrIM9_CCXkfU",
-				IPv4:   "989625c2b784fb6a47f8f83a93fc1676ddc7ac4d9e9c3d6bbe026ce573c6ade2",
-				IPv6:   "7e450b161e5051cba439f1289630c53d85119ffed5c5e14b1750be1194b34344",
+				Cookie:  "vc_V.1795521600.1798113600.yiBe-LWZMXJtDfSMoKsAcv-3glctpLzWrIM9_CCXkfU",
+				Visitor: "vt_V.1795521600.1798113600.w7J33lqHTeUIkIQMaVNAXNG8BZNPQ0B4KlWDnS64U0U",
+				Session: "ds_V.1795521600.1795522200.5NRx-5xNKFhgJ75JaLDrB55oepUmnnADf1naHjMR5SQ",
+				Threads: "9416c2a58278cd380e5fe963e1f262e3aabf43f20af6bcf0867015e5b94d0afc",
+				IPv4:    "989625c2b784fb6a47f8f83a93fc1676ddc7ac4d9e9c3d6bbe026ce573c6ade2",
+				IPv6:    "7e450b161e5051cba439f1289630c53d85119ffed5c5e14b1750be1194b34344",
 			},
 		},
 		{
 			"derived from the API key", "", "sk-test", "V.ibQQtXcL1Ed87QvvY4RUWFyw7wU7Npt6AuHRflJRwAU",
 			vector{
-				Cookie: "vc_V.1795521600.1798113600.kf66aCRBKqvA49fiCOoSjB3vXniYtom3Zgg8A6tsoaE",
-				IPv4:   "740d5d242104ba436740f216664a8a0ee93b8e63da0e40166ab20bb4f6f26b89",
-				IPv6:   "7cba391b3a0c2d246bffc615adbc21164f2e589b18876d70aaea6a8b61f06007",
+				Cookie:  "vc_V.1795521600.1798113600.kf66aCRBKqvA49fiCOoSjB3vXniYtom3Zgg8A6tsoaE",
+				Visitor: "vt_V.1795521600.1798113600.SfKZ8487af-JBCRM2YxgYyyC0asm6NtfKqL8BmozOow",
+				Session: "ds_V.1795521600.1795522200.ZCQ2yNddELeYtCMpX1qv88kFc2HA0VYnPC0KlLNMwE4",
+				Threads: "5a249d62f19b64cb911a71a29bed1811f4d0796312cea1dbb80133ad98e25d5e",
+				IPv4:    "740d5d242104ba436740f216664a8a0ee93b8e63da0e40166ab20bb4f6f26b89",
+				IPv6:    "7cba391b3a0c2d246bffc615adbc21164f2e589b18876d70aaea6a8b61f06007",
 			},
 		},
 	}
@@ -93,16 +102,23 @@ func TestKeys_FixedVectors(t *testing.T) {
 			}
 			s := visitor.NewSigner(keys.Visitors, "/", func() time.Time { return noon })
 			r := httptest.NewRequest(http.MethodPost, "/", nil)
+			r.Header.Set("Origin", "https://docs.example.com")
+			session, _ := s.Session("V", 10*time.Minute)
+			owner := hmac.New(sha256.New, keys.Threads)
+			owner.Write([]byte("V"))
 			got := vector{
-				Cookie: s.Cookie(r, "V").Value,
-				IPv4:   document(t, keys, "192.0.2.1"),
-				IPv6:   document(t, keys, "2001:db8:1:2:3:4:5:6"),
+				Cookie:  s.Cookie(r, "V").Value,
+				Visitor: s.Token(r, "V"),
+				Session: session,
+				Threads: hex.EncodeToString(owner.Sum(nil)),
+				IPv4:    document(t, keys, "192.0.2.1"),
+				IPv6:    document(t, keys, "2001:db8:1:2:3:4:5:6"),
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			r.Header.Set("Cookie", visitor.CookieName+"="+tt.undated)
-			if id := s.ID(r); id != "V" {
+			if id := s.ID(r, ""); id != "V" {
 				t.Errorf("the cookie of the first format is for %q, want V", id)
 			}
 		})

@@ -9,7 +9,7 @@ import (
 // has any effect on it.
 func (a *api) mintSession(w http.ResponseWriter, r *http.Request) error {
 	x := exchangeOf(r.Context())
-	user := a.Visitors.ID(r)
+	user := a.Visitors.ID(r, "")
 	started := a.Now()
 	s, err := a.Minter.Mint(r.Context(), user)
 	now := a.Now()

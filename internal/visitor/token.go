@@ -14,8 +14,14 @@ import (
 // all are signed with one key.
 type purpose string
 
-// forCookie is the purpose of the token in the visitor's cookie.
-const forCookie purpose = "vc_"
+const (
+	// forCookie is for the visitor's cookie.
+	forCookie purpose = "vc_"
+	// forPage is for the visitor token, which a page keeps in its storage.
+	forPage purpose = "vt_"
+	// forSession is for the session token, which opens the chat.
+	forSession purpose = "ds_"
+)
 
 // token names a visitor for a time. It is written as
 //
@@ -23,11 +29,13 @@ const forCookie purpose = "vc_"
 //
 // with the times in Unix seconds. The MAC is HMAC-SHA256 over everything before
 // it, in unpadded base64url. It is compared as text, so that each token has
-// exactly one spelling.
+// exactly one spelling. Where the token is for one page, a line break and the
+// page's origin follow in the text of the MAC, but not in the token.
 type token struct {
 	purpose         purpose
 	id              string // Without a dot.
 	issued, expires time.Time
+	origin          string // Empty where any page may use the token.
 }
 
 // seal returns the token in writing.
@@ -36,14 +44,14 @@ func (t token) seal(key []byte) string {
 	text = append(append(text, t.purpose...), t.id...)
 	text = strconv.AppendInt(append(text, '.'), t.issued.Unix(), 10)
 	text = strconv.AppendInt(append(text, '.'), t.expires.Unix(), 10)
-	return string(append(append(text, '.'), sign(key, text)...))
+	return string(append(append(text, '.'), sign(key, text, t.origin)...))
 }
 
-// open returns the ID in a token that was sealed with the key for this purpose
-// and has not expired.
-func open(key []byte, p purpose, sealed string, now time.Time) (id string, ok bool) {
+// open returns the ID in a token that was sealed with the key for this purpose and
+// this origin, and has not expired.
+func open(key []byte, p purpose, origin, sealed string, now time.Time) (id string, ok bool) {
 	dot := strings.LastIndexByte(sealed, '.')
-	if dot < 0 || !hmac.Equal([]byte(sealed[dot+1:]), []byte(sign(key, []byte(sealed[:dot])))) {
+	if dot < 0 || !hmac.Equal([]byte(sealed[dot+1:]), []byte(sign(key, []byte(sealed[:dot]), origin))) {
 		return "", false
 	}
 	rest, ok := strings.CutPrefix(sealed[:dot], string(p))
@@ -58,8 +66,12 @@ func open(key []byte, p purpose, sealed string, now time.Time) (id string, ok bo
 	return fields[0], true
 }
 
-func sign(key, text []byte) string {
+// sign returns the MAC of a text and, where there is one, of an origin.
+func sign(key, text []byte, origin string) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write(text)
+	if origin != "" {
+		mac.Write([]byte("\n" + origin))
+	}
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

@@ -1,8 +1,11 @@
 // Package visitor gives each browser a pseudonymous ID that it cannot choose.
 //
-// The ID scopes a visitor's conversations, so anyone who could name another
-// visitor's ID could read along. It therefore travels in a signed cookie, and an
-// ID that does not verify is replaced, never trusted.
+// The ID scopes a visitor's conversations. A caller who could name another
+// visitor's ID could read them. So the ID travels only in signed tokens, and an ID
+// that does not verify is replaced, never trusted. A browser keeps its ID in a
+// cookie and, where the page is on another site, also in a visitor token: some
+// browsers block cookies of other sites. A session token opens the chat for a
+// short time.
 package visitor
 
 import (
@@ -44,14 +47,19 @@ func NewSigner(keys Keys, path string, now func() time.Time) *Signer {
 	return &Signer{keys: keys, path: path, now: now}
 }
 
-// ID returns the visitor's ID from the cookies that verify, else a new one of at
-// least 128 random bits.
+// ID returns the visitor's ID: the one in the visitor token that the page of the
+// request has sent, if that verifies, else the one in the cookies that verify, else
+// a new one of at least 128 random bits. The token takes precedence because another
+// site can plant a cookie, but cannot write the page's storage.
 //
 // A subdomain of the docs site's domain can plant a cookie here, for example an
 // attacker's own valid one, to read the visitor's conversations later. The
 // browser sends it with the visitor's, and nothing tells which is which. So
 // where the cookies name different visitors, none is trusted.
-func (s *Signer) ID(r *http.Request) string {
+func (s *Signer) ID(r *http.Request, token string) string {
+	if id, ok := open(s.keys.Tokens, forPage, r.Header.Get("Origin"), token, s.now()); ok {
+		return id
+	}
 	var found string
 	for _, c := range r.CookiesNamed(CookieName) {
 		id, ok := s.verify(c.Value)
@@ -70,11 +78,11 @@ func (s *Signer) ID(r *http.Request) string {
 }
 
 func (s *Signer) verify(cookie string) (id string, ok bool) {
-	if id, ok := open(s.keys.Tokens, forCookie, cookie, s.now()); ok {
+	if id, ok := open(s.keys.Tokens, forCookie, "", cookie, s.now()); ok {
 		return id, true
 	}
 	id, mac, _ := strings.Cut(cookie, ".")
-	return id, id != "" && hmac.Equal([]byte(mac), []byte(sign(s.keys.Undated, []byte(id))))
+	return id, id != "" && hmac.Equal([]byte(mac), []byte(sign(s.keys.Undated, []byte(id), "")))
 }
 
 // Cookie returns the cookie that carries an ID back to the page of a request.
@@ -84,16 +92,41 @@ func (s *Signer) Cookie(r *http.Request, id string) *http.Cookie {
 	now := s.now()
 	c := &http.Cookie{
 		Name:     CookieName,
-		Value:    token{forCookie, id, now, now.Add(Lifetime)}.seal(s.keys.Tokens),
+		Value:    token{forCookie, id, now, now.Add(Lifetime), ""}.seal(s.keys.Tokens),
 		Path:     s.path,
 		MaxAge:   int(Lifetime.Seconds()),
 		Secure:   true,
 		HttpOnly: true,
 		SameSite: http.SameSiteLaxMode,
 	}
-	if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+	if CrossSite(r) {
 		c.SameSite = http.SameSiteNoneMode
 		c.Partitioned = true
 	}
 	return c
+}
+
+// Token returns the visitor token that carries an ID back to the page of a request.
+// Only a page of the same origin can send it back.
+func (s *Signer) Token(r *http.Request, id string) string {
+	now := s.now()
+	return token{forPage, id, now, now.Add(Lifetime), r.Header.Get("Origin")}.seal(s.keys.Tokens)
+}
+
+// CrossSite reports whether a request comes from a page on another site than the
+// service. Then its browser may block the cookie.
+func CrossSite(r *http.Request) bool { return r.Header.Get("Sec-Fetch-Site") == "cross-site" }
+
+// Session returns a session token for a visitor and the whole second in which it
+// expires, after the time to live.
+func (s *Signer) Session(id string, ttl time.Duration) (sealed string, expires time.Time) {
+	now := s.now()
+	expires = now.Add(ttl).Truncate(time.Second)
+	return token{forSession, id, now, expires, ""}.seal(s.keys.Tokens), expires
+}
+
+// OpenSession returns the ID of the visitor whose session token this is, if the
+// token verifies and has not expired.
+func (s *Signer) OpenSession(sealed string) (id string, ok bool) {
+	return open(s.keys.Tokens, forSession, "", sealed, s.now())
 }
