@@ -129,23 +129,36 @@ func (c UserContent) MarshalJSON() ([]byte, error) {
 func (c *UserContent) UnmarshalJSON(text []byte) error {
 	var t userTag
 	if err := json.Unmarshal(text, &t); err != nil {
-		return err //nolint:wrapcheck // The caller names the field.
+		return err //nolint:wrapcheck // The caller names the item.
 	}
-	*c = UserContent{Type: t.Type, Text: t.Text}
+	content, problem := t.content()
+	if problem != "" {
+		return errors.New("the content " + problem)
+	}
+	*c = content
+	return nil
+}
+
+// content returns the part that was sent, or what is wrong with it.
+func (t userTag) content() (c UserContent, problem string) {
+	c = UserContent{Type: t.Type, Text: t.Text}
 	switch t.Type {
 	case inputText:
-		return nil
+		return c, ""
 	case inputTag:
 		if len(t.Data) == 0 {
 			t.Data = json.RawMessage("{}")
 		}
 		if t.Data[0] != '{' {
-			return errors.New("the data of an input_tag is not an object")
+			return c, "has an input_tag whose data is not an object"
 		}
-		c.Tag = &Tag{t.ID, t.Data, t.Group, t.Interactive}
-		return nil
+		// The rest of the text was decoded. This part is kept as it came, and a store
+		// takes valid UTF-8 alone.
+		data := bytes.ToValidUTF8(t.Data, []byte("\uFFFD"))
+		c.Tag = &Tag{t.ID, data, t.Group, t.Interactive}
+		return c, ""
 	default:
-		return errors.New("a part of the content is neither input_text nor input_tag")
+		return c, "has a part that is neither input_text nor input_tag"
 	}
 }
 
@@ -222,7 +235,7 @@ func (s URLSource) MarshalJSON() ([]byte, error) { return encode(urlSource{s.Tit
 func (s *URLSource) UnmarshalJSON(text []byte) error {
 	var u urlSource
 	if err := json.Unmarshal(text, &u); err != nil {
-		return err //nolint:wrapcheck // The caller names the field.
+		return err //nolint:wrapcheck // The caller names the item.
 	}
 	*s = URLSource{u.Title, u.URL}
 	return nil
@@ -261,6 +274,19 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return []byte(t.UTC().Format(layout)), nil
 }
 
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *Time) UnmarshalJSON(text []byte) error {
+	var decoded time.Time
+	if err := decoded.UnmarshalJSON(text); err != nil {
+		return err //nolint:wrapcheck // The caller names the item.
+	}
+	*t = TimeOf(decoded)
+	if y := t.Year(); y < 0 || y > 9999 {
+		return errors.New("the year has more than four digits in UTC")
+	}
+	return nil
+}
+
 // storedItem is an item as [EncodeItems] writes it: what the client gets, and what
 // only the server knows.
 type storedItem struct {
@@ -283,17 +309,18 @@ func EncodeItems(items []Item) ([]byte, error) {
 	return encode(stored)
 }
 
-// DecodeItems reads what [EncodeItems] has written.
+// DecodeItems reads what [EncodeItems] has written. Its errors quote nothing of the
+// text.
 func DecodeItems(text []byte) ([]Item, error) {
 	var stored []storedItem
 	if err := json.Unmarshal(text, &stored); err != nil {
-		return nil, fmt.Errorf("the items are not valid: %w", err)
+		return nil, errors.New("the items are not a list")
 	}
 	items := make([]Item, len(stored))
 	for i, s := range stored {
 		var head Head
 		if err := json.Unmarshal(s.Item, &head); err != nil {
-			return nil, fmt.Errorf("item %d is not valid: %w", i, err)
+			return nil, fmt.Errorf("item %d is not valid", i)
 		}
 		switch head.Type {
 		case TypeUserMessage:
@@ -306,7 +333,7 @@ func DecodeItems(text []byte) ([]Item, error) {
 			return nil, fmt.Errorf("item %d has a type that this version does not know", i)
 		}
 		if err := json.Unmarshal(s.Item, items[i]); err != nil {
-			return nil, fmt.Errorf("item %d is not valid: %w", i, err)
+			return nil, fmt.Errorf("item %d is not valid", i)
 		}
 	}
 	return items, nil

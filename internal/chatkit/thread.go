@@ -80,15 +80,16 @@ func SetFeedback(kind Feedback, ids ...string) Operation {
 
 // apply returns the thread after operations, closed if it is full then. The
 // thread that it was is left as it is.
-func (t Thread) apply(ops []Operation, now time.Time) (Thread, error) {
-	t.Items = slices.Clone(t.Items)
+func (t *Thread) apply(ops []Operation, now time.Time) (Thread, error) {
+	next := *t
+	next.Items = slices.Clone(t.Items)
 	for _, op := range ops {
-		op(&t)
+		op(&next)
 	}
-	t.Updated = TimeOf(now).Time
-	text, err := EncodeItems(t.Items)
-	t.Closed = t.Closed || len(t.Items) >= MaxItems || len(text) >= MaxBytes
-	return t, err
+	next.Updated = TimeOf(now).Time
+	text, err := EncodeItems(next.Items)
+	next.Closed = next.Closed || len(next.Items) >= MaxItems || len(text) >= MaxBytes
+	return next, err
 }
 
 // index returns where an item is, or -1.
