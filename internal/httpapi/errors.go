@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ const (
 	codeNotFound             = "not_found"
 	codeMethodNotAllowed     = "method_not_allowed"
 	codeClientAddressUnknown = "client_address_unknown"
+	codeBadRequest           = "bad_request"
 	codeRateLimited          = "rate_limited"
 	codeUpstreamRejected     = "upstream_rejected"
 	codeAssistantUnavailable = "assistant_unavailable"
@@ -51,6 +53,7 @@ var problems = map[string]problem{
 	codeNotFound:             {http.StatusNotFound, "There is nothing here.", slog.LevelDebug, true},
 	codeMethodNotAllowed:     {http.StatusMethodNotAllowed, "This method does not work here.", slog.LevelDebug, true},
 	codeClientAddressUnknown: {http.StatusBadRequest, "Your network address could not be determined.", slog.LevelWarn, true},
+	codeBadRequest:           {http.StatusBadRequest, "The request is not valid.", slog.LevelInfo, true},
 	codeRateLimited:          {http.StatusTooManyRequests, "Too many chats were started from your network in a short time. Please try again in a moment.", slog.LevelInfo, false},
 	codeUpstreamRejected:     {http.StatusBadGateway, "The assistant could not be started.", slog.LevelError, false},
 	codeAssistantUnavailable: {http.StatusServiceUnavailable, "The assistant is not available.", slog.LevelError, false},
@@ -65,6 +68,8 @@ var problems = map[string]problem{
 // failure is an error with a code for the page and a cause for the log.
 type failure struct {
 	code string
+	// message replaces the code's sentence for the page where it is not empty.
+	message string
 	// retryAfter is told to the visitor where it is not 0.
 	retryAfter time.Duration
 	cause      error
@@ -123,7 +128,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		Code       string `json:"code"`
 		RequestID  string `json:"request_id"`
 		RetryAfter int64  `json:"retry_after,omitempty"`
-	}{problems[f.code].message, f.code, x.id, seconds(f.retryAfter)}
+	}{cmp.Or(f.message, problems[f.code].message), f.code, x.id, seconds(f.retryAfter)}
 	if body.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(body.RetryAfter, 10))
 	}

@@ -43,6 +43,7 @@ func (m minter) Mint(ctx context.Context, user string) (hosted.Session, error) {
 // site is the routes behind a real server, with a clock to set and a log to read.
 type site struct {
 	url      string
+	handler  http.Handler // What the server serves.
 	log      *buffer
 	handling sync.WaitGroup // The record is written after the answer.
 
@@ -99,11 +100,11 @@ func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
 	for _, c := range change {
 		c(&o)
 	}
-	h := httpapi.New(o)
+	s.handler = httpapi.New(o)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.handling.Add(1)
 		defer s.handling.Done()
-		h.ServeHTTP(w, r)
+		s.handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(srv.Close)
 	s.url = srv.URL

@@ -24,6 +24,7 @@ type exchange struct {
 	cause             error
 	decision          ratelimit.Decision
 	limiter, upstream time.Duration
+	text              <-chan string // For [sentText]; nil where no text is sent.
 }
 
 // The outcomes that are not the code of an error.

@@ -50,9 +50,13 @@ type Minter interface {
 
 // Options are the parts that the routes connect.
 type Options struct {
-	Origins  Origins
-	Limiter  Limiter
-	Minter   Minter
+	Origins Origins
+	Limiter Limiter
+	// Minter makes the sessions of the hosted backend. It is nil where only the docs
+	// backend is configured.
+	Minter Minter
+	// Docs is nil where only the hosted backend is configured.
+	Docs     *Docs
 	Visitors *visitor.Signer
 	// TrustedProxies are the hops whose entries in X-Forwarded-For are believed.
 	TrustedProxies address.Proxies
@@ -103,7 +107,7 @@ func New(o Options) http.Handler {
 		a.TrustedProxies.Client(),
 		a.guard(a.addressKnown), // 400
 		a.guard(a.withinLimit),  // 429
-	).Post(sessionPath, a.handle(a.mintSession)) // 200, 502, 503, 504
+	).Post(sessionPath, a.handle(a.startSession)) // 200, 400, 502, 503, 504
 	return r
 }
 

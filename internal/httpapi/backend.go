@@ -1,0 +1,161 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Docs is the docs backend as the session route knows it.
+type Docs struct {
+	// PublicURL is the service's base URL, without a slash at the end. Where it is
+	// empty, the address to which the request was sent is used.
+	PublicURL string
+	// DomainKeys are the keys of OpenAI's domain allow-list, by the host of the page in
+	// lower case, without a port.
+	DomainKeys map[string]string
+	// SessionTTL is how long a session token lives, in whole seconds.
+	SessionTTL time.Duration
+	// HTTPS says that every visitor reaches the service over https, as on Cloud Run.
+	HTTPS bool
+}
+
+// chatAPI is what ChatKit needs to talk to the docs backend.
+type chatAPI struct {
+	URL       string `json:"url"`
+	DomainKey string `json:"domain_key"`
+}
+
+// localDomainKey is sent where ChatKit does not verify the key: it requires one all
+// the same.
+const localDomainKey = "domain_pk_localhost_dev"
+
+// backend returns what starts a session with the backend that serves the page of a
+// request. The page says in the query's api what it knows: nothing for hosted
+// sessions alone, "any" for both backends, and "docs" to stay with the docs backend.
+func (a *api) backend(r *http.Request) (func(r *http.Request, id string) (session, error), error) {
+	values, given := r.URL.Query()["api"]
+	stays := given && len(values) == 1 && values[0] == "docs"
+	switch {
+	case given && !stays && (len(values) != 1 || values[0] != "any"):
+		return nil, &failure{code: codeBadRequest, message: `The parameter "api" must be "any" or "docs".`}
+	case a.Docs == nil, a.Minter != nil && !stays:
+		return a.hostedSession, nil
+	case !given:
+		return nil, &failure{
+			code:  codeAssistantUnavailable,
+			cause: errors.New("the page's script knows only hosted sessions, and no workflow is configured: load the script from this version of Docent"),
+		}
+	}
+	return a.docsSession, nil
+}
+
+// docsSession makes a session with the docs backend, without a call to OpenAI.
+func (a *api) docsSession(r *http.Request, id string) (session, error) {
+	base, err := a.baseURL(r)
+	if err != nil {
+		return session{}, err
+	}
+	key, err := a.Docs.domainKey(r.Header.Get("Origin"), base)
+	if err != nil {
+		return session{}, err
+	}
+	token, expires := a.Visitors.Session(id, a.Docs.SessionTTL)
+	return session{
+		Token:        token,
+		ExpiresAfter: expires.Unix() - a.Now().Unix(),
+		ExpiresAt:    expires.Unix(),
+		API:          &chatAPI{URL: base + BasePath + "/chat", DomainKey: key},
+	}, nil
+}
+
+// baseURL returns the URL at which the visitor's browser reaches the service itself.
+// Behind a Firebase Hosting rewrite, the request's Host is the service's own, which
+// the chat needs, because Hosting delivers a stream only when it has ended. The page
+// uses the URL as it is. So X-Forwarded-Host, which any sender can set, is not read.
+func (a *api) baseURL(r *http.Request) (string, error) {
+	switch {
+	case a.Docs.PublicURL != "":
+		return a.Docs.PublicURL, nil
+	case !plainHost(r.Host):
+		return "", &failure{code: codeBadRequest, message: `The header "Host" must be a host and an optional port.`}
+	case a.Docs.HTTPS, r.TLS != nil, a.forwardedHTTPS(r):
+		return "https://" + r.Host, nil
+	}
+	return "http://" + r.Host, nil
+}
+
+// forwardedHTTPS reports whether a trusted proxy says that it was reached over https.
+// It does not trust a list of several values, since the visitor may have sent a part
+// of it.
+func (a *api) forwardedHTTPS(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !a.TrustedProxies.Contains(peer.Addr().Unmap().WithZone("")) {
+		return false
+	}
+	values := r.Header.Values("X-Forwarded-Proto")
+	return len(values) == 1 && values[0] == "https"
+}
+
+// domainKey returns the key that ChatKit needs on a page with this origin, for a
+// chat below this base URL.
+func (d *Docs) domainKey(origin, base string) (string, error) {
+	page, err := url.Parse(origin)
+	if err != nil {
+		return "", fmt.Errorf("an allowed origin is not a URL: %w", err)
+	}
+	host := page.Hostname()
+	if key := d.DomainKeys[host]; key != "" {
+		return key, nil
+	}
+	if verified(origin) && verified(base) && strings.HasPrefix(base, "https:") {
+		return "", &failure{
+			code: codeAssistantUnavailable,
+			cause: fmt.Errorf("CHATKIT_DOMAIN_KEYS has no key for the page's host %s: "+
+				"register the host in OpenAI's domain allow-list and add %[1]s=KEY", host),
+		}
+	}
+	return localDomainKey, nil
+}
+
+// verified reports whether ChatKit asks OpenAI if an origin's host is on the domain
+// allow-list. It does not ask about a local host or an unusual port.
+func verified(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	if host == "localhost" || host == "0.0.0.0" || host == "::1" || strings.HasSuffix(host, ".local") {
+		return false
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && addr.Is4() && addr.IsLoopback() {
+		return false
+	}
+	port := u.Port()
+	return port == "" || u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443"
+}
+
+var hostPattern = regexp.MustCompile(`^(?:[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([1-9][0-9]{0,4}))?$`)
+
+// plainHost reports whether a Host header is a name or an address with an optional
+// port, and nothing else that a URL could contain.
+func plainHost(host string) bool {
+	const longest = 253 + len(".:65535")
+	if len(host) > longest {
+		return false
+	}
+	m := hostPattern.FindStringSubmatch(host)
+	if m == nil {
+		return false
+	}
+	if _, err := netip.ParseAddr(m[1]); m[1] != "" && err != nil {
+		return false
+	}
+	return m[2] == "" || len(m[2]) < 5 || m[2] <= "65535"
+}
