@@ -100,6 +100,7 @@ type reply struct {
 	ClientSecret string `json:"client_secret"`
 	ExpiresAfter int64  `json:"expires_after"`
 	ExpiresAt    int64  `json:"expires_at"`
+	Visitor      string `json:"visitor"`
 	Error        string `json:"error"`
 	Code         string `json:"code"`
 	RequestID    string `json:"request_id"`

@@ -66,6 +66,25 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// A page may say that it could also use the docs backend, which this service has not.
+func TestSession_API(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	for _, api := range []string{"any", "docs"} {
+		r := d.ask(t, http.MethodPost, sessionPath, func(r *http.Request) { r.URL.RawQuery = "api=" + api })
+		if r.StatusCode != http.StatusOK || !strings.HasPrefix(r.ClientSecret, "ek_") {
+			t.Errorf("api=%s: %d %s", api, r.StatusCode, r.body)
+		}
+	}
+	r := d.ask(t, http.MethodPost, sessionPath, func(r *http.Request) { r.URL.RawQuery = "api=hosted" })
+	if r.StatusCode != http.StatusBadRequest || r.Code != "bad_request" || !strings.Contains(r.Error, `"api"`) {
+		t.Errorf("an unknown api: %d %s", r.StatusCode, r.body)
+	}
+	if n := len(d.openai.Keys()); n != 2 {
+		t.Errorf("OpenAI was called %d times, want twice", n)
+	}
+}
+
 func TestSession_OptionsSentToOpenAI(t *testing.T) {
 	t.Parallel()
 	d := start(t, "SESSION_TTL=90s", "SESSION_REQUESTS_PER_MINUTE=3", "CHATKIT_HISTORY=false", "CHATKIT_FILE_UPLOAD=true", "CHATKIT_WORKFLOW_VERSION=7")
@@ -442,6 +461,18 @@ func TestSession_BodyIgnored(t *testing.T) {
 			t.Errorf("%d %s", r.StatusCode, r.body)
 		}
 	})
+	t.Run("text announced, none sent", func(t *testing.T) {
+		t.Parallel()
+		if r := d.raw(t, head+"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n"); r.StatusCode != http.StatusOK {
+			t.Errorf("%d %s", r.StatusCode, r.body)
+		}
+	})
+	t.Run("chunks of text announced, none sent", func(t *testing.T) {
+		t.Parallel()
+		if r := d.raw(t, head+"Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"); r.StatusCode != http.StatusOK {
+			t.Errorf("%d %s", r.StatusCode, r.body)
+		}
+	})
 	t.Run("10 MB sent", func(t *testing.T) {
 		t.Parallel()
 		r := d.ask(t, http.MethodPost, sessionPath, func(r *http.Request) {
@@ -461,8 +492,8 @@ func TestSession_BodyIgnored(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() {
-		if n := len(d.openai.Asked()); n != 4 {
-			t.Errorf("%d sessions, want 4", n)
+		if n := len(d.openai.Asked()); n != 6 {
+			t.Errorf("%d sessions, want 6", n)
 		}
 		for _, a := range d.openai.Asked() {
 			if a.User == "mallory" {
@@ -644,6 +675,10 @@ func TestSession_ClientDisconnectWithBodyOpen(t *testing.T) {
 		{"none of it yet", "Content-Length: 1000\r\n\r\n", false},
 		{"in chunks", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", false},
 		{"in chunks, reset", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true},
+		{"text announced", "Content-Type: text/plain\r\nContent-Length: 100\r\n\r\nabc", false},
+		{"text in chunks, reset", "Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true},
+		{"text that is too long", "Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n300\r\n" + strings.Repeat("x", 0x300) + "\r\n", false},
+		{"text, all of it", "Content-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc", false},
 		{"all of it", "Content-Length: 3\r\n\r\nabc", false},
 		{"200 kB of it", "Content-Length: 300000\r\n\r\n" + strings.Repeat("x", 200_000), false},
 	}

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -110,5 +111,94 @@ func TestVisitorCookie_Restart(t *testing.T) {
 	c.ask(t, http.MethodPost, sessionPath, func(r *http.Request) { r.AddCookie(cookie) })
 	if x, y := a.openai.Asked()[0].User, c.openai.Asked()[0].User; x == y {
 		t.Error("a cookie signed with another key was trusted")
+	}
+}
+
+// tokenFormat is that of the visitor tokens that are issued.
+var tokenFormat = regexp.MustCompile(`^vt_[A-Z0-9]+\.\d{10}\.\d{10}\.[\w-]{43}$`)
+
+// sending sets the body as a page does that sends a string.
+func sending(text string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.Header.Set("Content-Type", "text/plain;charset=UTF-8")
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+	}
+}
+
+func TestVisitorToken(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "https://blog.example.com"
+	d := start(t, "RATE_LIMIT_PER_MINUTE=1000", "ALLOWED_ORIGINS="+testOrigin+","+elsewhere)
+	// visit starts a session from a page on another site. It returns the user that
+	// OpenAI was given, and the answer.
+	visit := func(t *testing.T, change ...func(*http.Request)) (string, reply) {
+		t.Helper()
+		before := len(d.openai.Asked())
+		r := d.ask(t, http.MethodPost, sessionPath, append([]func(*http.Request){header("Sec-Fetch-Site", "cross-site")}, change...)...)
+		if r.StatusCode != http.StatusOK || !tokenFormat.MatchString(r.Visitor) || len(r.Cookies()) != 1 {
+			t.Fatalf("%d %s, cookies %v", r.StatusCode, r.body, r.Cookies())
+		}
+		return d.openai.Asked()[before].User, r
+	}
+	mine, first := visit(t)
+	theirs, other := visit(t)
+	tests := []struct {
+		name   string
+		change []func(*http.Request)
+		want   string // "" for a new ID.
+	}{
+		{"sent back", []func(*http.Request){sending(first.Visitor)}, mine},
+		{"with another visitor's cookie", []func(*http.Request){sending(first.Visitor), header("Cookie", "__session="+other.Cookies()[0].Value)}, mine},
+		{"with an undated cookie of another visitor", []func(*http.Request){sending(first.Visitor), header("Cookie", undatedCookie)}, mine},
+		{"cut, with a cookie", []func(*http.Request){sending(first.Visitor[:60]), header("Cookie", "__session="+other.Cookies()[0].Value)}, theirs},
+		{"from another page", []func(*http.Request){sending(first.Visitor), header("Origin", elsewhere)}, ""},
+		{"another visitor's ID with one's own signature", []func(*http.Request){sending(strings.Replace(first.Visitor, mine, theirs, 1))}, ""},
+		{"as JSON", []func(*http.Request){sending(first.Visitor), header("Content-Type", "application/json")}, ""},
+		{"in the cookie", []func(*http.Request){header("Cookie", "__session="+first.Visitor)}, ""},
+		{"the cookie's value as a token", []func(*http.Request){sending(first.Cookies()[0].Value)}, ""},
+		{"the visitor's ID alone", []func(*http.Request){sending(mine)}, ""},
+	}
+	for _, tt := range tests {
+		got, r := visit(t, tt.change...)
+		if tt.want != "" && got != tt.want || tt.want == "" && (got == mine || got == theirs || got == "V") {
+			t.Errorf("%s: user %q, want %q", tt.name, got, tt.want)
+		}
+		if !strings.HasPrefix(r.Visitor, "vt_"+got+".") || !strings.HasPrefix(r.Cookies()[0].Value, "vc_"+got+".") {
+			t.Errorf("%s: the answer renews %q and %q, want both for %q", tt.name, r.Visitor, r.Cookies()[0].Value, got)
+		}
+	}
+	for _, leak := range []string{mine, theirs, "vt_", "vc_"} {
+		if strings.Contains(d.output.String(), leak) {
+			t.Errorf("the process wrote %q:\n%s", leak, d.output)
+		}
+	}
+}
+
+func TestVisitorToken_OnlyForOtherSites(t *testing.T) {
+	t.Parallel()
+	d := start(t, "RATE_LIMIT_PER_MINUTE=1000")
+	for _, site := range []string{"same-origin", "same-site", "none", "garbage", ""} {
+		if r := d.ask(t, http.MethodPost, sessionPath, header("Sec-Fetch-Site", site)); strings.Contains(r.body, "visitor") {
+			t.Errorf("Sec-Fetch-Site %q: %s", site, r.body)
+		}
+	}
+	if r := d.ask(t, http.MethodPost, sessionPath); strings.Contains(r.body, "visitor") {
+		t.Errorf("without Sec-Fetch-Site: %s", r.body)
+	}
+}
+
+func TestVisitorToken_Restart(t *testing.T) {
+	t.Parallel()
+	a, b := start(t), start(t)
+	c := start(t, "IDENTITY_KEY=another-identity-key-for-tests-32-bytes-or-more")
+	token := a.ask(t, http.MethodPost, sessionPath, header("Sec-Fetch-Site", "cross-site")).Visitor
+	b.ask(t, http.MethodPost, sessionPath, sending(token))
+	c.ask(t, http.MethodPost, sessionPath, sending(token))
+	user := a.openai.Asked()[0].User
+	if got := b.openai.Asked()[0].User; got != user {
+		t.Errorf("user %q on another instance, want %q", got, user)
+	}
+	if c.openai.Asked()[0].User == user {
+		t.Error("a token signed with another key was trusted")
 	}
 }
