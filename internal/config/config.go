@@ -34,8 +34,8 @@ type Config struct {
 
 	// APIKey is OpenAI's.
 	APIKey secrets.Ref `env:"OPENAI_API_KEY" want:"set: an OpenAI API key, or a reference to one such as sm://openai-api-key"`
-	// WorkflowID names the workflow that answers.
-	WorkflowID secrets.Ref `env:"CHATKIT_WORKFLOW_ID" want:"set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id"`
+	// WorkflowID names the hosted workflow that answers, if one does.
+	WorkflowID secrets.Ref `env:"CHATKIT_WORKFLOW_ID" want:"set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id; or set DOCS_INDEX, to answer from the docs"`
 	// WorkflowVersion is the version to run, or empty for the latest deployed.
 	WorkflowVersion string `env:"CHATKIT_WORKFLOW_VERSION"`
 	// BaseURL is the API's, without a trailing slash.
@@ -49,6 +49,25 @@ type Config struct {
 	History bool `env:"CHATKIT_HISTORY" envDefault:"true" want:"true or false"`
 	// FileUpload lets a visitor upload files.
 	FileUpload bool `env:"CHATKIT_FILE_UPLOAD" envDefault:"false" want:"true or false"`
+
+	// DocsIndex is where the index of the docs is, if Docent answers from one.
+	DocsIndex string `env:"DOCS_INDEX" want:"a path, an https URL, or an http URL on loopback; and not set together with VECTOR_STORE_ID"`
+	// VectorStoreID names the vector store of OpenAI's that Docent answers from, if
+	// it does.
+	VectorStoreID secrets.Ref `env:"VECTOR_STORE_ID" want:"the ID of a vector store such as vs_123, or a reference to one such as sm://vector-store-id"`
+	// DomainKeys are the keys of OpenAI's domain allow-list, by host.
+	DomainKeys DomainKeys `env:"CHATKIT_DOMAIN_KEYS" want:"a list such as docs.example.com=domain_pk_123, separated by commas"`
+	// PublicURL is the service's base URL without a slash at the end, or empty for
+	// that of each request.
+	PublicURL string `env:"PUBLIC_URL" want:"an https URL without a path, such as https://docent-123.run.app; http only on loopback"`
+	// AnswerTimeout bounds an answer.
+	AnswerTimeout time.Duration `env:"ANSWER_TIMEOUT" envDefault:"60s" want:"a duration from 5s to 100s"`
+	// AnswersAtOnce is how many answers this instance writes at the same time.
+	AnswersAtOnce Limit `env:"ANSWERS_AT_ONCE" envDefault:"256" want:"a whole number from 0 to 1000000, or unlimited"`
+	// MessagesPerMinute is how many messages a minute one address may send.
+	MessagesPerMinute Limit `env:"RATE_LIMIT_MESSAGES_PER_MINUTE" envDefault:"10" want:"a whole number from 0 to 1000000, or unlimited"`
+	// ThreadsKeep is how long a conversation is kept after its last message.
+	ThreadsKeep time.Duration `env:"THREADS_KEEP" envDefault:"720h" want:"a duration of at least 1h"`
 
 	// RateLimit is how many sessions a minute one address may have.
 	RateLimit int `env:"RATE_LIMIT_PER_MINUTE" envDefault:"5" want:"a whole number from 1 to 1000000"`
@@ -104,7 +123,15 @@ const EmulatorProject = "docent-local"
 // hashes that are made with it.
 const MinIdentityKey = 32
 
-// maxPerMinute bounds both rates.
+// MaxAnswerTimeout is the longest ANSWER_TIMEOUT. Cloud Run must not end a request
+// before Docent does.
+const MaxAnswerTimeout = 100 * time.Second
+
+// DefaultSessionTTL is how long a session lives where SESSION_TTL does not say:
+// OpenAI's own bound for hosted sessions.
+const DefaultSessionTTL = 10 * time.Minute
+
+// maxPerMinute bounds the rates.
 const maxPerMinute = 1_000_000
 
 // Fault is one thing that is wrong.
@@ -141,6 +168,9 @@ func Load(environment map[string]string) (Config, error) {
 		if !faults.has(variable) {
 			faults = append(faults, Fault{variable, "must be " + want(variable)})
 		}
+	}
+	if missing := c.MissingDomainKeys(); len(missing) > 0 && !c.Hosted() && !faults.has("CHATKIT_DOMAIN_KEYS") {
+		faults = append(faults, Fault{"CHATKIT_DOMAIN_KEYS", MissingKeys(missing)})
 	}
 	if len(faults) > 0 {
 		slices.SortStableFunc(faults, func(a, b Fault) int { return cmp.Compare(position(a.Variable), position(b.Variable)) })
@@ -217,6 +247,7 @@ func (c *Config) fillIn() {
 		c.Project = EmulatorProject
 	}
 	c.BaseURL = strings.TrimRight(c.BaseURL, "/")
+	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	c.APIKey = c.APIKey.ForHeader()
 }
 
@@ -233,7 +264,11 @@ func (c *Config) invalid() []string {
 	check("PORT", isListenAddress(c.Address()))
 	check("ALLOWED_ORIGINS", c.AllowedOrigins.String() != "")
 	check("OPENAI_API_KEY", !c.APIKey.IsZero())
-	check("CHATKIT_WORKFLOW_ID", !c.WorkflowID.IsZero())
+	check("CHATKIT_WORKFLOW_ID", c.Hosted() || c.Docs())
+	check("DOCS_INDEX", c.DocsIndex == "" || isIndex(c.DocsIndex) && c.VectorStoreID.IsZero())
+	check("PUBLIC_URL", c.PublicURL == "" || isPublicURL(c.PublicURL))
+	check("ANSWER_TIMEOUT", c.AnswerTimeout >= 5*time.Second && c.AnswerTimeout <= MaxAnswerTimeout)
+	check("THREADS_KEEP", c.ThreadsKeep >= time.Hour)
 	check("OPENAI_BASE_URL", isBaseURL(c.BaseURL))
 	check("SESSION_TTL", c.SessionTTL == 0 || c.SessionTTL >= time.Second && c.SessionTTL <= 10*time.Minute && c.SessionTTL%time.Second == 0)
 	check("SESSION_REQUESTS_PER_MINUTE", c.SessionRequestsPerMinute == nil || *c.SessionRequestsPerMinute >= 1)
@@ -257,7 +292,8 @@ func (c *Config) invalid() []string {
 // every cookie and bucket ID with it.
 func (c *Config) identityKeyOK() bool {
 	if c.IdentityKey.IsZero() {
-		return c.Store == Memory || c.APIKey.Pinned()
+		// Conversations that are kept depend on it for longer than an API key lives.
+		return c.Store == Memory || c.APIKey.Pinned() && !c.Docs()
 	}
 	literal, ok := c.IdentityKey.Literal()
 	return c.IdentityKey.Pinned() && (!ok || len(literal) >= MinIdentityKey)
@@ -265,7 +301,7 @@ func (c *Config) identityKeyOK() bool {
 
 // NeedsProject reports whether anything but the log depends on the project.
 func (c *Config) NeedsProject() bool {
-	return c.Store == Firestore || c.APIKey.NeedsProject() || c.WorkflowID.NeedsProject() || c.IdentityKey.NeedsProject()
+	return c.Store == Firestore || c.APIKey.NeedsProject() || c.WorkflowID.NeedsProject() || c.VectorStoreID.NeedsProject() || c.IdentityKey.NeedsProject()
 }
 
 // Address is what to listen on.

@@ -33,6 +33,11 @@ func valid(settings ...string) map[string]string {
 	return e
 }
 
+// docsAlone returns settings of a Docent that answers from the docs alone.
+func docsAlone(settings ...string) []string {
+	return append([]string{"CHATKIT_WORKFLOW_ID=", "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_1"}, settings...)
+}
+
 func load(t *testing.T, settings ...string) config.Config {
 	t.Helper()
 	c, err := config.Load(valid(settings...))
@@ -48,6 +53,8 @@ func TestLoad_Defaults(t *testing.T) {
 		Address, BaseURL, Store, OnFailure, Format, Database, Collection, Project string
 		TTL, SecretsTTL, Timeout                                                  time.Duration
 		Limit, Ceiling                                                            int
+		Messages, AtOnce                                                          config.Limit
+		Answer, Keep                                                              time.Duration
 		History, Upload, OnCloudRun                                               bool
 		Level                                                                     slog.Level
 		Trusted                                                                   []string
@@ -55,7 +62,7 @@ func TestLoad_Defaults(t *testing.T) {
 	local := facts{
 		Address: ":8787", BaseURL: "https://api.openai.com/v1", Store: "memory", OnFailure: "local", Format: "text",
 		Database: "(default)", Collection: "rate_limits", SecretsTTL: 5 * time.Minute, Timeout: 8 * time.Second,
-		Limit: 5, Ceiling: 600, History: true,
+		Limit: 5, Ceiling: 600, History: true, Messages: 10, AtOnce: 256, Answer: time.Minute, Keep: 720 * time.Hour,
 	}
 	cloud := local
 	cloud.Store, cloud.Format, cloud.OnCloudRun, cloud.Trusted = "firestore", "json", true, []string{"169.254.0.0/16"}
@@ -78,7 +85,7 @@ func TestLoad_Defaults(t *testing.T) {
 			c := load(t, tt.settings...)
 			got := facts{
 				c.Address(), c.BaseURL, c.Store, c.OnStoreFailure, c.LogFormat, c.FirestoreDatabase, c.FirestoreCollection, c.Project,
-				c.SessionTTL, c.SecretsTTL, c.RequestTimeout, c.RateLimit, c.InstanceLimit, c.History, c.FileUpload, c.OnCloudRun, c.LogLevel, nil,
+				c.SessionTTL, c.SecretsTTL, c.RequestTimeout, c.RateLimit, c.InstanceLimit, c.MessagesPerMinute, c.AnswersAtOnce, c.AnswerTimeout, c.ThreadsKeep, c.History, c.FileUpload, c.OnCloudRun, c.LogLevel, nil,
 			}
 			for _, p := range c.TrustedProxies {
 				got.Trusted = append(got.Trusted, p.String())
@@ -99,6 +106,13 @@ func TestLoad_AllFaults(t *testing.T) {
 		"SESSION_REQUESTS_PER_MINUTE":    "0",
 		"CHATKIT_HISTORY":                key,
 		"CHATKIT_FILE_UPLOAD":            "yes please",
+		"DOCS_INDEX":                     "ftp://docs.example.com/index",
+		"CHATKIT_DOMAIN_KEYS":            "docs.example.com=k,docs.example.com=k,https://a.example=k,b.example",
+		"PUBLIC_URL":                     "http://docent.example.com",
+		"ANSWER_TIMEOUT":                 "101s",
+		"ANSWERS_AT_ONCE":                "-1",
+		"RATE_LIMIT_MESSAGES_PER_MINUTE": "1000001",
+		"THREADS_KEEP":                   "59m",
 		"RATE_LIMIT_PER_MINUTE":          "0",
 		"RATE_LIMIT_INSTANCE_PER_MINUTE": "1000001",
 		"RATE_LIMIT_STORE":               "redis",
@@ -117,12 +131,20 @@ func TestLoad_AllFaults(t *testing.T) {
   PORT must be a port, or an address and port such as 127.0.0.1:8787
   ALLOWED_ORIGINS must be set: the origins of your docs site, separated by commas, such as https://docs.example.com
   OPENAI_API_KEY must be set: an OpenAI API key, or a reference to one such as sm://openai-api-key
-  CHATKIT_WORKFLOW_ID must be set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id
   OPENAI_BASE_URL must be an http or https URL without user, query or fragment
   SESSION_TTL must be whole seconds from 1s to 10m
   SESSION_REQUESTS_PER_MINUTE must be a whole number from 1
   CHATKIT_HISTORY must be true or false
   CHATKIT_FILE_UPLOAD must be true or false
+  DOCS_INDEX must be a path, an https URL, or an http URL on loopback; and not set together with VECTOR_STORE_ID
+  CHATKIT_DOMAIN_KEYS entry 2 names a host that has a key already
+  CHATKIT_DOMAIN_KEYS entry 3 must be a host and its key, such as docs.example.com=domain_pk_123
+  CHATKIT_DOMAIN_KEYS entry 4 must be a host and its key, such as docs.example.com=domain_pk_123
+  PUBLIC_URL must be an https URL without a path, such as https://docent-123.run.app; http only on loopback
+  ANSWER_TIMEOUT must be a duration from 5s to 100s
+  ANSWERS_AT_ONCE must be a whole number from 0 to 1000000, or unlimited
+  RATE_LIMIT_MESSAGES_PER_MINUTE must be a whole number from 0 to 1000000, or unlimited
+  THREADS_KEEP must be a duration of at least 1h
   RATE_LIMIT_PER_MINUTE must be a whole number from 1 to 1000000
   RATE_LIMIT_INSTANCE_PER_MINUTE must be a whole number from 1 to 1000000
   RATE_LIMIT_STORE must be firestore or memory
@@ -181,6 +203,34 @@ func TestLoad_Values(t *testing.T) {
 		{"no identity key, rotating API key, Firestore", []string{"OPENAI_API_KEY=sm://p/key", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p"}, "IDENTITY_KEY"},
 		{"no identity key, rotating API key, memory", []string{"OPENAI_API_KEY=sm://p/key"}, ""},
 		{"no identity key, pinned API key, Firestore", []string{"OPENAI_API_KEY=sm://p/key#2", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p"}, ""},
+		{"no backend", []string{"CHATKIT_WORKFLOW_ID="}, "CHATKIT_WORKFLOW_ID"},
+		{"docs alone", docsAlone("DOCS_INDEX=docs.index"), ""},
+		{"docs alone, no domain key", []string{"CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index"}, "CHATKIT_DOMAIN_KEYS"},
+		{"docs alone, key of another host", []string{"CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index", "CHATKIT_DOMAIN_KEYS=example.com=k"}, "CHATKIT_DOMAIN_KEYS"},
+		{"docs alone, local page", []string{"CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index", "ALLOWED_ORIGINS=http://localhost:3000,https://*.a.example"}, ""},
+		{"docs alone, local service", []string{"CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index", "PUBLIC_URL=http://localhost:8787"}, ""},
+		{"docs and a workflow, no domain key", []string{"DOCS_INDEX=docs.index"}, ""},
+		{"vector store", docsAlone("VECTOR_STORE_ID=vs_1"), ""},
+		{"index and vector store", docsAlone("DOCS_INDEX=docs.index", "VECTOR_STORE_ID=vs_1"), "DOCS_INDEX"},
+		{"index at an https URL", docsAlone("DOCS_INDEX=https://docs.example.com/docent.index"), ""},
+		{"index at a loopback URL", docsAlone("DOCS_INDEX=http://127.0.0.1:3000/docent.index"), ""},
+		{"index at an http URL", docsAlone("DOCS_INDEX=http://docs.example.com/docent.index"), "DOCS_INDEX"},
+		{"index at a URL with a password", docsAlone("DOCS_INDEX=https://u:p@docs.example.com/docent.index"), "DOCS_INDEX"},
+		{"short reference to a vector store", docsAlone("VECTOR_STORE_ID=sm://vs"), "GOOGLE_CLOUD_PROJECT"},
+		{"public URL", []string{"PUBLIC_URL=https://docent.example.com/"}, ""},
+		{"public URL with a path", []string{"PUBLIC_URL=https://docent.example.com/api"}, "PUBLIC_URL"},
+		{"public URL with a query", []string{"PUBLIC_URL=https://docent.example.com?x"}, "PUBLIC_URL"},
+		{"public URL without a scheme", []string{"PUBLIC_URL=docent.example.com"}, "PUBLIC_URL"},
+		{"no messages", []string{"RATE_LIMIT_MESSAGES_PER_MINUTE=0"}, ""},
+		{"messages in words", []string{"RATE_LIMIT_MESSAGES_PER_MINUTE=many"}, "RATE_LIMIT_MESSAGES_PER_MINUTE"},
+		{"any number of answers", []string{"ANSWERS_AT_ONCE=unlimited"}, ""},
+		{"shortest answers", []string{"ANSWER_TIMEOUT=5s"}, ""},
+		{"longest answers", []string{"ANSWER_TIMEOUT=100s"}, ""},
+		{"answers too short", []string{"ANSWER_TIMEOUT=4s"}, "ANSWER_TIMEOUT"},
+		{"threads for an hour", []string{"THREADS_KEEP=1h"}, ""},
+		{"no identity key, docs, Firestore", docsAlone("DOCS_INDEX=docs.index", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p"), "IDENTITY_KEY"},
+		{"identity key, docs, Firestore", docsAlone("DOCS_INDEX=docs.index", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p", "IDENTITY_KEY="+long), ""},
+		{"no identity key, docs, memory", docsAlone("DOCS_INDEX=docs.index"), ""},
 		{"level in capitals", []string{"LOG_LEVEL=WARN"}, ""},
 	}
 	for _, tt := range tests {
@@ -297,7 +347,8 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("%s=%q: %v is not a list of faults", name, value, err)
 		}
 		for _, fault := range faults {
-			if fault.Variable != name && fault.Variable != "GOOGLE_CLOUD_PROJECT" && fault.Variable != "IDENTITY_KEY" {
+			if fault.Variable != name && fault.Variable != "GOOGLE_CLOUD_PROJECT" && fault.Variable != "IDENTITY_KEY" &&
+				fault.Variable != "CHATKIT_WORKFLOW_ID" && fault.Variable != "CHATKIT_DOMAIN_KEYS" {
 				t.Errorf("%s=%q is blamed on %s", name, value, fault.Variable)
 			}
 		}

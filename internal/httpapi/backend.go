@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"docent/internal/origin"
 )
 
 // Docs is the docs backend as the session route knows it.
@@ -35,24 +37,24 @@ type chatAPI struct {
 // the same.
 const localDomainKey = "domain_pk_localhost_dev"
 
-// backend returns what starts a session with the backend that serves the page of a
-// request. The page says in the query's api what it knows: nothing for hosted
+// servedByDocs reports whether the docs backend serves the page of a request, and not
+// the hosted one. The page says in the query's api what it knows: nothing for hosted
 // sessions alone, "any" for both backends, and "docs" to stay with the docs backend.
-func (a *api) backend(r *http.Request) (func(r *http.Request, id string) (session, error), error) {
+func (a *api) servedByDocs(r *http.Request) (bool, error) {
 	values, given := r.URL.Query()["api"]
 	stays := given && len(values) == 1 && values[0] == "docs"
 	switch {
 	case given && !stays && (len(values) != 1 || values[0] != "any"):
-		return nil, &failure{code: codeBadRequest, message: `The parameter "api" must be "any" or "docs".`}
+		return false, &failure{code: codeBadRequest, message: `The parameter "api" must be "any" or "docs".`}
 	case a.Docs == nil, a.Minter != nil && !stays:
-		return a.hostedSession, nil
+		return false, nil
 	case !given:
-		return nil, &failure{
+		return false, &failure{
 			code:  codeAssistantUnavailable,
 			cause: errors.New("the page's script knows only hosted sessions, and no workflow is configured: load the script from this version of Docent"),
 		}
 	}
-	return a.docsSession, nil
+	return true, nil
 }
 
 // docsSession makes a session with the docs backend, without a call to OpenAI.
@@ -70,7 +72,7 @@ func (a *api) docsSession(r *http.Request, id string) (session, error) {
 		Token:        token,
 		ExpiresAfter: expires.Unix() - a.Now().Unix(),
 		ExpiresAt:    expires.Unix(),
-		API:          &chatAPI{URL: base + BasePath + "/chat", DomainKey: key},
+		API:          &chatAPI{URL: base + chatPath, DomainKey: key},
 	}, nil
 }
 
@@ -104,16 +106,16 @@ func (a *api) forwardedHTTPS(r *http.Request) bool {
 
 // domainKey returns the key that ChatKit needs on a page with this origin, for a
 // chat below this base URL.
-func (d *Docs) domainKey(origin, base string) (string, error) {
-	page, err := url.Parse(origin)
+func (d *Docs) domainKey(page, base string) (string, error) {
+	u, err := url.Parse(page)
 	if err != nil {
 		return "", fmt.Errorf("an allowed origin is not a URL: %w", err)
 	}
-	host := page.Hostname()
+	host := u.Hostname()
 	if key := d.DomainKeys[host]; key != "" {
 		return key, nil
 	}
-	if verified(origin) && verified(base) && strings.HasPrefix(base, "https:") {
+	if origin.Verified(page) && origin.Verified(base) && strings.HasPrefix(base, "https:") {
 		return "", &failure{
 			code: codeAssistantUnavailable,
 			cause: fmt.Errorf("CHATKIT_DOMAIN_KEYS has no key for the page's host %s: "+
@@ -121,24 +123,6 @@ func (d *Docs) domainKey(origin, base string) (string, error) {
 		}
 	}
 	return localDomainKey, nil
-}
-
-// verified reports whether ChatKit asks OpenAI if an origin's host is on the domain
-// allow-list. It does not ask about a local host or an unusual port.
-func verified(origin string) bool {
-	u, err := url.Parse(origin)
-	if err != nil {
-		return false
-	}
-	host := strings.ToLower(u.Hostname())
-	if host == "localhost" || host == "0.0.0.0" || host == "::1" || strings.HasSuffix(host, ".local") {
-		return false
-	}
-	if addr, err := netip.ParseAddr(host); err == nil && addr.Is4() && addr.IsLoopback() {
-		return false
-	}
-	port := u.Port()
-	return port == "" || u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443"
 }
 
 var hostPattern = regexp.MustCompile(`^(?:[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([1-9][0-9]{0,4}))?$`)

@@ -58,6 +58,8 @@ func (unlimited) Take(context.Context, ratelimit.Key) (ratelimit.Decision, error
 	return ratelimit.Decision{Granted: true, Name: "per-ip", Limit: 5, Remaining: 4, Reset: time.Minute, Window: time.Minute}, nil
 }
 
+func (unlimited) Return(ratelimit.Decision) {}
+
 // answer has the fields of every answer of the session route.
 type answer struct {
 	Status       int    `json:"-"`

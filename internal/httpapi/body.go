@@ -31,12 +31,14 @@ func (a *api) discardBody(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		var text chan string
-		if isText(r) {
-			text = make(chan string, 1)
-			exchangeOf(r.Context()).text = text
+		if r.URL.Path != chatPath { // Its handler reads the body.
+			var text chan string
+			if isText(r) {
+				text = make(chan string, 1)
+				exchangeOf(r.Context()).text = text
+			}
+			go readBody(r.Body, text)
 		}
-		go readBody(r.Body, text)
 		defer func() {
 			patience := bodyPatience
 			if r.ContentLength > maxBody { // net/http closes the connection anyway.

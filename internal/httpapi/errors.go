@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"docent/internal/chatkit"
 	"docent/internal/openai"
 	"docent/internal/ratelimit"
 )
@@ -31,6 +32,14 @@ const (
 	codeLimiterUnavailable   = "limiter_unavailable"
 	codeOverCapacity         = "over_capacity"
 	codeClientGone           = "client_gone"
+	codeSessionInvalid       = "session_invalid"
+	codeNotSupported         = "not_supported"
+	codeRequestTooLarge      = "request_too_large"
+	codeThreadNotFound       = "thread_not_found"
+	codeItemNotFound         = "item_not_found"
+	codeThreadClosed         = "thread_closed"
+	codeBusy                 = "busy"
+	codeConversationsDown    = "conversations_unavailable"
 	codeInternal             = "internal"
 )
 
@@ -53,8 +62,7 @@ var problems = map[string]problem{
 	codeNotFound:             {http.StatusNotFound, "There is nothing here.", slog.LevelDebug, true},
 	codeMethodNotAllowed:     {http.StatusMethodNotAllowed, "This method does not work here.", slog.LevelDebug, true},
 	codeClientAddressUnknown: {http.StatusBadRequest, "Your network address could not be determined.", slog.LevelWarn, true},
-	codeBadRequest:           {http.StatusBadRequest, "The request is not valid.", slog.LevelInfo, true},
-	codeRateLimited:          {http.StatusTooManyRequests, "Too many chats were started from your network in a short time. Please try again in a moment.", slog.LevelInfo, false},
+	codeRateLimited:          {http.StatusTooManyRequests, "Too many requests came from your network in a short time. Please try again in a moment.", slog.LevelInfo, false},
 	codeUpstreamRejected:     {http.StatusBadGateway, "The assistant could not be started.", slog.LevelError, false},
 	codeAssistantUnavailable: {http.StatusServiceUnavailable, "The assistant is not available.", slog.LevelError, false},
 	codeUpstreamBusy:         {http.StatusServiceUnavailable, "The assistant is busy. Please try again in a moment.", slog.LevelWarn, false},
@@ -62,6 +70,15 @@ var problems = map[string]problem{
 	codeLimiterUnavailable:   {http.StatusServiceUnavailable, "The assistant is not available right now. Please try again later.", slog.LevelWarn, true},
 	codeOverCapacity:         {http.StatusServiceUnavailable, "Many people are using the assistant right now. Please try again in a moment.", slog.LevelWarn, true},
 	codeClientGone:           {statusClientGone, "The request was cancelled.", slog.LevelInfo, true},
+	codeSessionInvalid:       {http.StatusUnauthorized, "Your session has ended. Please reload the page.", slog.LevelInfo, true},
+	codeBadRequest:           {http.StatusBadRequest, "The request is not valid.", slog.LevelInfo, true},
+	codeNotSupported:         {http.StatusBadRequest, "The assistant does not support this.", slog.LevelInfo, true},
+	codeRequestTooLarge:      {http.StatusRequestEntityTooLarge, "The message is too long.", slog.LevelInfo, true},
+	codeThreadNotFound:       {http.StatusNotFound, "This conversation does not exist. It may have expired or been deleted.", slog.LevelInfo, true},
+	codeItemNotFound:         {http.StatusNotFound, "This message does not exist any more.", slog.LevelInfo, true},
+	codeThreadClosed:         {http.StatusConflict, "This conversation is full. Please start a new one.", slog.LevelInfo, true},
+	codeBusy:                 {http.StatusTooManyRequests, "The assistant is busy. Please try again in a moment.", slog.LevelWarn, true},
+	codeConversationsDown:    {http.StatusServiceUnavailable, "Conversations are not available right now. Please try again later.", slog.LevelWarn, true},
 	codeInternal:             {http.StatusInternalServerError, "Something went wrong on our side.", slog.LevelError, false},
 }
 
@@ -89,6 +106,7 @@ func failureOf(err error) *failure {
 		f        *failure
 		upstream *openai.Error
 		over     *ratelimit.OverCapacityError
+		invalid  *chatkit.BadRequestError
 	)
 	switch {
 	case errors.As(err, &f):
@@ -106,9 +124,21 @@ func failureOf(err error) *failure {
 		}
 	case errors.As(err, &over):
 		return &failure{code: codeOverCapacity, retryAfter: over.RetryAfter, cause: err}
+	case errors.As(err, &invalid):
+		return &failure{code: codeBadRequest, message: invalid.Error()}
+	case errors.Is(err, chatkit.ErrNotSupported):
+		return &failure{code: codeNotSupported}
+	case errors.Is(err, chatkit.ErrNotFound):
+		return &failure{code: codeThreadNotFound}
+	case errors.Is(err, chatkit.ErrItemNotFound):
+		return &failure{code: codeItemNotFound}
+	case errors.Is(err, chatkit.ErrClosed):
+		return &failure{code: codeThreadClosed}
+	case errors.Is(err, chatkit.ErrUnavailable) && !errors.Is(err, context.Canceled):
+		return &failure{code: codeConversationsDown, cause: err}
 	case errors.Is(err, ratelimit.ErrUnavailable), errors.Is(err, ratelimit.ErrFull):
 		return &failure{code: codeLimiterUnavailable, cause: err}
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.Is(err, chatkit.ErrReplaced):
 		return &failure{code: codeClientGone, cause: err}
 	}
 	return &failure{code: codeInternal, cause: err}
@@ -119,22 +149,42 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := failureOf(err)
 	x := exchangeOf(r.Context())
 	x.outcome, x.cause = f.code, f.cause
+	p := problems[f.code]
+	message := cmp.Or(f.message, p.message)
+	if c := x.chat; c != nil && c.mustStream(p.status) {
+		s := c.open(w, a.Now)
+		defer s.end()
+		_ = s.send(chatkit.ErrorEvent(message, p.status >= 429)) // Else there is nobody to tell.
+		return
+	}
 	if f.code == codeRateLimited {
 		x.outcome = outcomeLimited
 		setRateLimit(w.Header(), x.decision)
 	}
 	body := struct {
 		Error      string `json:"error"`
+		Message    string `json:"message,omitempty"` // Where ChatKit looks for it.
 		Code       string `json:"code"`
 		RequestID  string `json:"request_id"`
 		RetryAfter int64  `json:"retry_after,omitempty"`
-	}{cmp.Or(f.message, problems[f.code].message), f.code, x.id, seconds(f.retryAfter)}
+	}{Error: message, Code: f.code, RequestID: x.id, RetryAfter: seconds(f.retryAfter)}
+	if x.chat != nil {
+		body.Message = message
+	}
 	if body.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(body.RetryAfter, 10))
 	}
-	if err := a.writeJSON(w, problems[f.code].status, body); err != nil {
+	if err := a.writeJSON(w, p.status, body); err != nil {
 		a.Log.Error("could not answer", "error", err)
 	}
+}
+
+// mustStream reports whether an error is to be an event of a stream. Of any other
+// answer to a streaming request than a stream, ChatKit shows the visitor nothing: it
+// drops their words, and after a 5xx sends them five times more. The widget handles
+// statuses itself, but for those.
+func (c *chat) mustStream(status int) bool {
+	return c.stream != nil || c.streams && (!c.widget || status >= http.StatusInternalServerError)
 }
 
 // writeJSON encodes before it writes, so that a value that cannot be encoded can

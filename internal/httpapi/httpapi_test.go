@@ -101,11 +101,15 @@ func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
 		c(&o)
 	}
 	s.handler = httpapi.New(o)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.handling.Add(1)
 		defer s.handling.Done()
 		s.handler.ServeHTTP(w, r)
 	}))
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetHTTP1(true)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	srv.Start()
 	t.Cleanup(srv.Close)
 	s.url = srv.URL
 	return s
@@ -188,7 +192,7 @@ func TestSession_OneMinute(t *testing.T) {
 }
 
 func limited(seconds int) string {
-	return fmt.Sprintf(`{"error":"Too many chats were started from your network in a short time. Please try again in a moment.","code":"rate_limited","request_id":%q,"retry_after":%d}`, trace, seconds)
+	return fmt.Sprintf(`{"error":"Too many requests came from your network in a short time. Please try again in a moment.","code":"rate_limited","request_id":%q,"retry_after":%d}`, trace, seconds)
 }
 
 func TestLog_OneRecordPerRequest(t *testing.T) {
@@ -249,6 +253,8 @@ func (l slowLimiter) Take(context.Context, ratelimit.Key) (ratelimit.Decision, e
 	l.s.set(l.s.clock().Add(20 * time.Millisecond))
 	return ratelimit.Decision{Granted: true, Limit: 5, Reset: time.Minute}, nil
 }
+
+func (slowLimiter) Return(ratelimit.Decision) {}
 
 func TestLog_Times(t *testing.T) {
 	t.Parallel()
@@ -360,6 +366,8 @@ type brokenLimiter struct{ err error }
 func (l brokenLimiter) Take(context.Context, ratelimit.Key) (ratelimit.Decision, error) {
 	return ratelimit.Decision{}, l.err
 }
+
+func (brokenLimiter) Return(ratelimit.Decision) {}
 
 func TestSession_LimiterFaults(t *testing.T) {
 	t.Parallel()

@@ -25,12 +25,18 @@ type exchange struct {
 	decision          ratelimit.Decision
 	limiter, upstream time.Duration
 	text              <-chan string // For [sentText]; nil where no text is sent.
+	chat              *chat         // On the chat route.
 }
 
 // The outcomes that are not the code of an error.
 const (
 	outcomeGranted = "granted"
 	outcomeLimited = "limited"
+	// Of the chat route.
+	outcomeOK       = "ok"       // A request that is answered with JSON.
+	outcomeAnswered = "answered" // A message that is answered whole.
+	outcomeCut      = "cut"      // A message whose answer ends early, because the process does.
+	outcomeReplaced = "replaced" // A message that was sent again while it was answered.
 )
 
 type exchangeKey struct{}
@@ -60,11 +66,12 @@ func (a *api) logRequest(next http.Handler) http.Handler {
 			return
 		}
 		a.Log.LogAttrs(r.Context(), level, fmt.Sprintf("%s %s %d %s", r.Method, r.URL.Path, ww.Status(), x.outcome),
-			a.attrs(r, x, ww.Status(), a.Now().Sub(started))...)
+			a.attrs(r, x, ww.Status(), started)...)
 	})
 }
 
-func (a *api) attrs(r *http.Request, x *exchange, status int, took time.Duration) []slog.Attr {
+func (a *api) attrs(r *http.Request, x *exchange, status int, started time.Time) []slog.Attr {
+	took := a.Now().Sub(started)
 	attrs := []slog.Attr{
 		logging.Request(r.Method, r.URL.Path, status, took),
 		slog.String("request_id", x.id),
@@ -91,6 +98,9 @@ func (a *api) attrs(r *http.Request, x *exchange, status int, took time.Duration
 	if o := r.Header.Get("Origin"); x.outcome == codeOriginNotAllowed && origin.WellFormed(o) {
 		attrs = append(attrs, slog.String("origin", o)) // What the operator would add to ALLOWED_ORIGINS.
 	}
+	if x.chat != nil {
+		attrs = append(attrs, x.chat.attrs(started)...)
+	}
 	var upstream *openai.Error
 	switch {
 	case errors.As(x.cause, &upstream):
@@ -106,12 +116,16 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 // level bounds the log's volume, whatever clients send. Sessions are bounded by the
 // ceiling, first refusals of a bucket by the sessions before them, and refusals that
 // cost their sender nothing by the sampler.
-func (a *api) level(r *http.Request, x *exchange, now time.Time) slog.Level {
+func (a *api) level(r *http.Request, x *exchange, started time.Time) slog.Level {
 	p, failed := problems[x.outcome]
 	switch {
+	case x.chat != nil && x.chat.admitted:
+		return x.chat.level(x.outcome)
+	case x.outcome == outcomeOK && x.chat.request.Kind != "" && a.sampler.allow("feedback", started):
+		return slog.LevelInfo
 	case x.outcome == outcomeGranted, x.outcome == outcomeLimited && x.decision.First:
 		return slog.LevelInfo
-	case !failed, r.Method == http.MethodOptions, p.sampled && !a.sampler.allow(x.outcome, now):
+	case !failed, r.Method == http.MethodOptions, p.sampled && !a.sampler.allow(x.outcome, started):
 		return slog.LevelDebug
 	default:
 		return p.level

@@ -29,6 +29,7 @@ const BasePath = "/api/chatkit"
 
 const (
 	sessionPath = BasePath + "/session"
+	chatPath    = BasePath + "/chat"
 	widgetPath  = BasePath + "/widget.js" // Next to the session, which the script finds from its own URL.
 	healthPath  = "/health"               // Not /healthz: Google's front end answers that path itself.
 )
@@ -38,9 +39,11 @@ type Origins interface {
 	Allows(origin string) bool
 }
 
-// Limiter decides how many sessions an address may have.
+// Limiter decides how often an address may do something.
 type Limiter interface {
 	Take(ctx context.Context, key ratelimit.Key) (ratelimit.Decision, error)
+	// Return gives back what a decision has granted and was not used.
+	Return(d ratelimit.Decision)
 }
 
 // Minter makes sessions.
@@ -56,7 +59,9 @@ type Options struct {
 	// backend is configured.
 	Minter Minter
 	// Docs is nil where only the hosted backend is configured.
-	Docs     *Docs
+	Docs *Docs
+	// Chat is nil where Docent does not answer messages itself.
+	Chat     *Chat
 	Visitors *visitor.Signer
 	// TrustedProxies are the hops whose entries in X-Forwarded-For are believed.
 	TrustedProxies address.Proxies
@@ -73,6 +78,8 @@ type api struct {
 
 	routes       chi.Routes
 	sampler      sampler
+	slots        slots
+	repeats      repeats
 	frontEnds    address.Proxies // Google's front ends that are not trusted.
 	frontEndSeen sync.Once       // Logs once that a front end was taken for a visitor.
 }
@@ -108,6 +115,18 @@ func New(o Options) http.Handler {
 		a.guard(a.addressKnown), // 400
 		a.guard(a.withinLimit),  // 429
 	).Post(sessionPath, a.handle(a.startSession)) // 200, 400, 502, 503, 504
+	if a.Chat == nil {
+		return r
+	}
+	a.slots = slots{max: a.Chat.AtOnce, visitors: map[string]int{}}
+	a.repeats.running = map[repeatKey]*message{}
+	gated.Options(chatPath, a.handle(a.methodNotAllowed))
+	gated.With(
+		a.asChat,
+		a.Chat.TrustedProxies.Client(),
+		a.guard(a.addressKnown), // 400
+		a.guard(a.sessionValid), // 401
+	).Post(chatPath, a.handle(a.answerChat)) // JSON, or a stream
 	return r
 }
 
@@ -116,7 +135,7 @@ func (a *api) cors() func(http.Handler) http.Handler {
 	return cors.Handler(cors.Options{
 		AllowOriginFunc:  func(_ *http.Request, origin string) bool { return a.Origins.Allows(origin) },
 		AllowedMethods:   []string{http.MethodPost},
-		AllowedHeaders:   []string{"Content-Type"},
+		AllowedHeaders:   []string{"Content-Type", "Authorization", "Chatkit-Frame-Instance-Id", "Docent-Page", "Docent-Widget"},
 		AllowCredentials: true,
 		ExposedHeaders: []string{
 			"Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Request-Id",

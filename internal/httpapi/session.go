@@ -23,9 +23,13 @@ type session struct {
 // startSession answers with a session for the visitor. Nothing in the request's
 // body has any effect on it, except a valid visitor token.
 func (a *api) startSession(w http.ResponseWriter, r *http.Request) error {
-	start, err := a.backend(r)
+	start := a.hostedSession
+	docs, err := a.servedByDocs(r)
 	if err != nil {
 		return err
+	}
+	if docs {
+		start = a.docsSession
 	}
 	id := a.Visitors.ID(r, sentText(r.Context()))
 	s, err := start(r, id)

@@ -49,6 +49,9 @@ func (l List) Allows(origin string) bool {
 	return false
 }
 
+// Exact returns the origins that are listed without a *, sorted.
+func (l List) Exact() []string { return slices.Sorted(maps.Keys(l.exact)) }
+
 // String returns the list in canonical form: lower case, sorted and without
 // duplicates. Parse reads it back.
 func (l List) String() string {
