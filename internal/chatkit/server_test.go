@@ -18,7 +18,8 @@ import (
 
 const keep = 720 * time.Hour
 
-var noon = time.Date(2026, 11, 24, 12, 0, 0, 5000, time.UTC)
+// began is the time of all turns.
+var began = time.Date(2026, 11, 24, 12, 0, 0, 5000, time.UTC)
 
 // responder is a [chatkit.Responder] that a test writes.
 type responder func(ctx context.Context, q chatkit.Question, a *chatkit.Answer) error
@@ -84,7 +85,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	now := func() time.Time { return noon }
+	now := func() time.Time { return began }
 	f := &fixture{t: t, store: newStore(now), answer: says("Yes.")}
 	f.server = chatkit.New(chatkit.Options{
 		Store: f.store,

@@ -93,7 +93,7 @@ func (t *Thread) apply(ops []Operation, now time.Time) (Thread, error) {
 }
 
 // index returns where an item is, or -1.
-func (t *Thread) index(id string) int {
+func (t Thread) index(id string) int {
 	return slices.IndexFunc(t.Items, func(i Item) bool { return i.ItemID() == id })
 }
 
