@@ -1,5 +1,6 @@
 // Package firestore is the one connection to Firestore that an instance has, the
-// buckets of its rate limits in it, and what an operator must do when it fails.
+// buckets of its rate limits and the conversations in it, and what an operator must
+// do when it fails.
 package firestore
 
 import (
@@ -20,6 +21,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"docent/internal/redact"
 )
 
 const (
@@ -147,6 +150,8 @@ type call struct {
 	failure error
 	// hung says that the last RPC ended unanswered.
 	hung bool
+	// hide finds what no error of this call may show, besides the names of documents.
+	hide redact.Rule
 }
 
 type callKey struct{}
@@ -163,9 +168,9 @@ func callOf(ctx context.Context) *call {
 	return new(call)
 }
 
-// record notes how an RPC ended. A missing quota or permission is an outage, and
-// NotFound is never the document, which is written without having to exist, but
-// the database.
+// record notes how an RPC ended. A missing quota or permission is an outage, and so
+// is NotFound, which may be the database: [Threads], whose documents may be missing,
+// then reads to find out.
 func (c *Client) record(x *call, err error) {
 	switch status.Code(err) {
 	case codes.OK, codes.AlreadyExists, codes.Aborted:

@@ -49,7 +49,7 @@ func (c *Client) outage(x *call, err error) error {
 	}
 	message, isAnswer := c.advice(cause)
 	if isAnswer {
-		message += " (" + reply(cause) + ")"
+		message += " (" + reply(cause, x.hide) + ")"
 	}
 	return &outageError{message, cause}
 }
@@ -96,11 +96,11 @@ func isAPIDisabled(err error) bool {
 const maxReply = 300
 
 // reply returns Firestore's own words in one line, without the parts that name a
-// bucket or an address.
-func reply(err error) string {
+// bucket, an owner of conversations or an address, and without what a rule hides.
+func reply(err error, hide redact.Rule) string {
 	s, ok := status.FromError(err)
 	if !ok {
-		return redact.Text(err.Error(), maxReply, redact.Names)
+		return redact.Text(err.Error(), maxReply, redact.Names, hide)
 	}
-	return s.Code().String() + ": " + redact.Text(s.Message(), maxReply, redact.Names)
+	return s.Code().String() + ": " + redact.Text(s.Message(), maxReply, redact.Names, hide)
 }

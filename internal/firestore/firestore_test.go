@@ -40,6 +40,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"docent/internal/firestore"
 	"docent/internal/ratelimit"
@@ -457,7 +458,10 @@ type standIn struct {
 	commit   func(context.Context, *firestorepb.CommitRequest) error
 	begin    func(context.Context) error
 	batchGet func(context.Context) error
+	runQuery func(context.Context) error
 	rollback func(context.Context) error
+	// fields are those of every document that is read. Without any, it is missing.
+	fields map[string]*firestorepb.Value
 }
 
 func (s *standIn) Commit(ctx context.Context, r *firestorepb.CommitRequest) (*firestorepb.CommitResponse, error) {
@@ -476,9 +480,19 @@ func (s *standIn) BatchGetDocuments(r *firestorepb.BatchGetDocumentsRequest, str
 	if err := s.batchGet(stream.Context()); err != nil {
 		return err
 	}
+	if s.fields != nil {
+		now := timestamppb.Now()
+		return stream.Send(&firestorepb.BatchGetDocumentsResponse{ReadTime: now, Result: &firestorepb.BatchGetDocumentsResponse_Found{
+			Found: &firestorepb.Document{Name: r.GetDocuments()[0], Fields: s.fields, CreateTime: now, UpdateTime: now},
+		}})
+	}
 	return stream.Send(&firestorepb.BatchGetDocumentsResponse{
 		Result: &firestorepb.BatchGetDocumentsResponse_Missing{Missing: r.GetDocuments()[0]},
 	})
+}
+
+func (s *standIn) RunQuery(_ *firestorepb.RunQueryRequest, stream firestorepb.Firestore_RunQueryServer) error {
+	return s.runQuery(stream.Context())
 }
 
 func (s *standIn) Rollback(ctx context.Context, _ *firestorepb.RollbackRequest) (*emptypb.Empty, error) {
@@ -492,7 +506,7 @@ func (s *standIn) serve(t *testing.T) (address string) {
 	if s.commit == nil {
 		s.commit = commits(well)
 	}
-	for _, f := range []*func(context.Context) error{&s.begin, &s.batchGet, &s.rollback} {
+	for _, f := range []*func(context.Context) error{&s.begin, &s.batchGet, &s.runQuery, &s.rollback} {
 		if *f == nil {
 			*f = well
 		}
