@@ -263,10 +263,18 @@ func TestService(t *testing.T) {
 		t.Errorf("service account %q, want %q", revision.Spec.ServiceAccountName, want)
 	}
 	// Docent's deadlines (10 s for the header, then the answer's budget) must end
-	// before Cloud Run's timeout, and that one before Firebase Hosting's.
-	docents, clouds := 10*time.Second+c.RequestTimeout, time.Duration(revision.Spec.TimeoutSeconds)*time.Second
-	if docents >= clouds || clouds >= time.Minute {
-		t.Errorf("timeouts: Docent %s, Cloud Run %s, Firebase Hosting 1m0s; want each shorter than the next", docents, clouds)
+	// before Cloud Run's timeout. Sessions, which come through Firebase Hosting, must
+	// end before its minute.
+	session, longest := 10*time.Second+c.RequestTimeout, 10*time.Second+config.MaxAnswerTimeout
+	if clouds := time.Duration(revision.Spec.TimeoutSeconds) * time.Second; session >= time.Minute || longest >= clouds {
+		t.Errorf("a session takes up to %s, Firebase Hosting waits 1m0s; an answer takes up to %s, Cloud Run waits %s", session, longest, clouds)
+	}
+	if port := revision.Spec.Containers[0].Ports[0].Name; port != "h2c" {
+		t.Errorf("the port's name is %q, so Cloud Run does not speak HTTP/2 to the container", port)
+	}
+	atOnce, _ := reflect.TypeFor[config.Config]().FieldByName("AnswersAtOnce")
+	if n, err := strconv.ParseInt(atOnce.Tag.Get("envDefault"), 10, 64); err != nil || revision.Spec.ContainerConcurrency > n {
+		t.Errorf("concurrency is %d, above the default of ANSWERS_AT_ONCE, %d", revision.Spec.ContainerConcurrency, n)
 	}
 	if m := regexp.MustCompile(`idleConns = (\d+)`).FindStringSubmatch(read(t, "../internal/openai/openai.go")); m == nil || m[1] != fmt.Sprint(revision.Spec.ContainerConcurrency) {
 		t.Errorf("concurrency is %d, idle connections to OpenAI are %v", revision.Spec.ContainerConcurrency, m)

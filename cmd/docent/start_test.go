@@ -39,7 +39,7 @@ func TestStart_BadConfiguration(t *testing.T) {
   PORT must be a port, or an address and port such as 127.0.0.1:8787
   ALLOWED_ORIGINS entry 1, "https://*.com": anyone can register a name under "com": put the * below your own name, as in *.my-site.com
   ALLOWED_ORIGINS entry 2, "https://docs.example.com/": remove "/" from the end: an origin has no path, query, fragment or final slash
-  CHATKIT_WORKFLOW_ID must be set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id
+  CHATKIT_WORKFLOW_ID must be set: a workflow ID such as wf_123, or a reference to one such as sm://chatkit-workflow-id; or set DOCS_INDEX, to answer from the docs
 `
 	bad := []string{"PORT=" + testKey, "ALLOWED_ORIGINS=https://*.com,https://docs.example.com/", "OPENAI_API_KEY=" + testKey}
 	t.Run("for a person", func(t *testing.T) {

@@ -42,6 +42,15 @@ func (p Proxies) Covers(network netip.Prefix) bool {
 // visitor's address means that the trusted proxies lack something.
 func (p Proxies) FrontEnds() Proxies { return slices.DeleteFunc(FirebaseHosting(), p.Covers) }
 
+// WithoutFirebaseHosting returns the proxies without the networks of that preset,
+// which a list may also name one by one. What does not come through Firebase Hosting
+// must not trust them: whoever relays through Google's services could forge
+// addresses.
+func (p Proxies) WithoutFirebaseHosting() Proxies {
+	preset := FirebaseHosting()
+	return slices.DeleteFunc(slices.Clone(p), func(network netip.Prefix) bool { return slices.Contains(preset, network) })
+}
+
 // Contains reports whether an address is in one of the networks.
 func (p Proxies) Contains(addr netip.Addr) bool {
 	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(addr) })

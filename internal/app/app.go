@@ -76,7 +76,7 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 		return err
 	}
 	defer parts.close(log)
-	handler, err := parts.connect(c, log)
+	handler, err := parts.connect(answersEnd(ctx), c, log)
 	if err != nil {
 		return err
 	}
@@ -99,6 +99,17 @@ func run(ctx context.Context, p Process, c config.Config, log *slog.Logger) erro
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// answerDrain is how long answers that are being written may go on after the signal
+// to stop. What is left of the server's 9 s is for storing what was said.
+const answerDrain = 6 * time.Second
+
+// answersEnd returns a context that ends answerDrain after ctx.
+func answersEnd(ctx context.Context) context.Context {
+	ended, end := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(answerDrain, end) })
+	return ended
 }
 
 // metadataTimeout bounds a question to the metadata server, which is on the

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"docent/internal/answer"
+	"docent/internal/chatkit"
 	"docent/internal/config"
 	"docent/internal/firestore"
 	"docent/internal/hosted"
@@ -21,6 +24,11 @@ import (
 
 // warmTimeout bounds the read that opens the connection to Firestore at start.
 const warmTimeout = 2 * time.Second
+
+// queriesPerMinute is how many requests of ChatKit's that are not messages an
+// address may send to one instance: opening a conversation takes two, and a visitor
+// who looks through the history some dozens.
+const queriesPerMinute = 120
 
 // parts are what has to be opened before the first request and closed after
 // the last.
@@ -102,31 +110,81 @@ func (p *parts) close(log *slog.Logger) {
 }
 
 // connect makes the routes of the parts.
-func (p *parts) connect(c config.Config, log *slog.Logger) (http.Handler, error) {
-	limiter, err := p.limiter(c, log)
+//
+// Answers end when stopping does.
+func (p *parts) connect(stopping context.Context, c config.Config, log *slog.Logger) (http.Handler, error) {
+	limiter, err := p.limiter(c, "per-ip", c.RateLimit, c.InstanceLimit, log)
 	if err != nil {
 		return nil, err
 	}
 	p.openai = NewOpenAI(c, p.apiKey)
-	return httpapi.New(httpapi.Options{
+	o := httpapi.Options{
 		Origins:        c.AllowedOrigins,
 		Limiter:        limiter,
-		Minter:         NewMinter(c, p.openai, p.workflowID),
 		Visitors:       visitor.NewSigner(p.keys.Visitors, httpapi.BasePath, time.Now),
 		TrustedProxies: c.TrustedProxies,
 		Timeout:        c.RequestTimeout,
 		Project:        c.Project,
 		Log:            log,
 		Now:            time.Now,
-	}), nil
+	}
+	if c.Hosted() {
+		o.Minter = NewMinter(c, p.openai, p.workflowID)
+	}
+	if c.Docs() {
+		if missing := c.MissingDomainKeys(); len(missing) > 0 {
+			log.Warn("CHATKIT_DOMAIN_KEYS " + config.MissingKeys(missing))
+		}
+		o.Docs = &httpapi.Docs{
+			PublicURL:  c.PublicURL,
+			DomainKeys: c.DomainKeys,
+			SessionTTL: cmp.Or(c.SessionTTL, config.DefaultSessionTTL),
+			HTTPS:      c.OnCloudRun,
+		}
+		o.Chat, err = p.chat(stopping, c, log)
+	}
+	return httpapi.New(o), err
 }
 
-func (p *parts) limiter(c config.Config, log *slog.Logger) (*ratelimit.Limiter, error) {
+// chat returns what answers messages.
+func (p *parts) chat(stopping context.Context, c config.Config, log *slog.Logger) (*httpapi.Chat, error) {
+	var threads chatkit.Store = chatkit.NewMemory(c.ThreadsKeep, time.Now)
+	if p.store != nil {
+		kept, err := p.store.Threads(c.ThreadsKeep, p.keys.Threads, time.Now)
+		if err != nil {
+			return nil, fmt.Errorf("the conversations' store could not be opened: %w", err)
+		}
+		threads = kept
+	}
+	chat := &httpapi.Chat{
+		Chats: chatkit.New(chatkit.Options{
+			Store: threads, Responder: answer.Echo{}, StoreTimeout: StoreTimeout(c), Now: time.Now,
+		}),
+		// A query costs a visitor's own instance one read.
+		Queries: ratelimit.New(ratelimit.Options{
+			Name: "queries", Limit: queriesPerMinute, Window: time.Minute, Log: log, Now: time.Now,
+		}),
+		AtOnce:         int(c.AnswersAtOnce),
+		TrustedProxies: c.TrustedProxies.WithoutFirebaseHosting(),
+		AnswerTimeout:  c.AnswerTimeout,
+		Stopping:       stopping,
+	}
+	if c.MessagesPerMinute == config.Unlimited {
+		return chat, nil
+	}
+	messages, err := p.limiter(c, "messages", int(c.MessagesPerMinute), 0, log)
+	chat.Messages = messages
+	return chat, err
+}
+
+// limiter returns a limiter of addresses for each minute, which counts where the
+// configuration says.
+func (p *parts) limiter(c config.Config, name string, limit, ceiling int, log *slog.Logger) (*ratelimit.Limiter, error) {
 	o := ratelimit.Options{
-		Name:         "per-ip",
-		Limit:        c.RateLimit,
+		Name:         name,
+		Limit:        limit,
 		Window:       time.Minute,
-		Ceiling:      c.InstanceLimit,
+		Ceiling:      ceiling,
 		Deny:         c.OnStoreFailure == config.Deny,
 		StoreTimeout: StoreTimeout(c),
 		Log:          log,
