@@ -42,14 +42,20 @@ type chatSite struct {
 	stop     context.CancelFunc // Ends the answers.
 }
 
-// chats returns a site whose answers a responder writes.
+// chats returns a site behind a real server, whose answers a responder writes.
 func chats(t *testing.T, answer responder, change ...func(*httpapi.Options)) *chatSite {
 	t.Helper()
 	s := &chatSite{client: &http.Client{Transport: &http.Transport{}}}
-	stopping, stop := context.WithCancel(t.Context())
-	s.stop = stop
 	t.Cleanup(s.client.CloseIdleConnections)
-	s.site = serve(t, append([]func(*httpapi.Options){func(o *httpapi.Options) {
+	s.site = serve(t, append([]func(*httpapi.Options){s.answering(t.Context(), answer)}, change...)...)
+	return s
+}
+
+// answering returns what makes a site answer messages.
+func (s *chatSite) answering(ctx context.Context, answer responder) func(*httpapi.Options) {
+	stopping, stop := context.WithCancel(ctx)
+	s.stop = stop
+	return func(o *httpapi.Options) {
 		loopback(o)
 		s.visitors = o.Visitors
 		o.Chat = &httpapi.Chat{
@@ -63,8 +69,7 @@ func chats(t *testing.T, answer responder, change ...func(*httpapi.Options)) *ch
 			AnswerTimeout:  time.Minute,
 			Stopping:       stopping,
 		}
-	}}, change...)...)
-	return s
+	}
 }
 
 // request returns a chat request of the visitor v, as the widget sends it.

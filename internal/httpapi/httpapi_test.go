@@ -81,8 +81,8 @@ func (s *site) set(t time.Time) {
 	s.now = t
 }
 
-func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
-	t.Helper()
+// build returns a site without a server.
+func build(change ...func(*httpapi.Options)) *site {
 	s := &site{log: &buffer{}, now: noon}
 	log := logging.New(s.log, "json", slog.LevelInfo)
 	o := httpapi.Options{
@@ -101,6 +101,13 @@ func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
 		c(&o)
 	}
 	s.handler = httpapi.New(o)
+	return s
+}
+
+// serve returns a site behind a real server.
+func serve(t *testing.T, change ...func(*httpapi.Options)) *site {
+	t.Helper()
+	s := build(change...)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.handling.Add(1)
 		defer s.handling.Done()

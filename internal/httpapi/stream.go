@@ -74,7 +74,9 @@ func (s *stream) send(e chatkit.Event) error {
 
 // comment keeps a silent connection open.
 func (s *stream) comment() {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		return // An event is being sent: it is not silent.
+	}
 	defer s.mu.Unlock()
 	if !s.ended {
 		_ = s.write([]byte(":\n\n")) // The next event fails, too.
@@ -85,7 +87,7 @@ func (s *stream) write(text []byte) error {
 	if s.err != nil {
 		return s.err
 	}
-	s.quiet.Reset(silence)
+	defer s.quiet.Reset(silence)
 	s.bytes += len(text)
 	if s.err = s.conn.SetWriteDeadline(time.Now().Add(eventTimeout)); s.err != nil {
 		return s.err

@@ -16,45 +16,15 @@ import (
 	"time"
 
 	"docent/internal/server"
+	"docent/internal/testkit/testpipe"
 )
 
 // budget is the longest that an answer takes in these tests.
 const budget = 8 * time.Second
 
-// listener accepts connections that have no network between their ends, so that
-// time is synctest's.
-type listener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
-// dial returns a client's end of a new connection.
-func (l *listener) dial() net.Conn {
-	client, end := net.Pipe()
-	l.conns <- end
-	return client
-}
-
 // running is a server under test.
 type running struct {
-	*listener
+	*testpipe.Listener
 
 	log  *strings.Builder
 	stop func()
@@ -66,7 +36,7 @@ func serve(t *testing.T, h http.HandlerFunc) *running {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	r := &running{
-		listener: &listener{conns: make(chan net.Conn), closed: make(chan struct{})},
+		Listener: testpipe.New(),
 		log:      &strings.Builder{}, stop: stop, ended: make(chan error, 1),
 	}
 	go func() { r.ended <- server.Serve(ctx, r, h, budget, slog.New(slog.NewTextHandler(r.log, nil))) }()
@@ -86,7 +56,7 @@ func TestServe_SlowHeader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := serve(t, ok)
-		conn := r.dial()
+		conn := r.Dial()
 		var sender sync.WaitGroup
 		sender.Go(func() {
 			for _, b := range []byte("GET / HTTP/1.1\r\nHost: docent\r\nX-Padding: and so on") {
@@ -109,7 +79,7 @@ func TestServe_IdleConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := serve(t, ok)
-		conn := r.dial()
+		conn := r.Dial()
 		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: docent\r\n\r\n")
 		if after := closedAfter(conn); after != 2*time.Minute {
 			t.Errorf("an idle connection was closed after %s, want 2m", after)
@@ -131,7 +101,7 @@ func TestServe_SlowReader(t *testing.T) {
 			}
 			answered <- time.Since(began)
 		})
-		conn := r.dial()
+		conn := r.Dial()
 		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: docent\r\n\r\n")
 		if after := <-answered; after != 10*time.Second+budget {
 			t.Errorf("the answer was given up after %s, want 18s", after)
@@ -150,7 +120,7 @@ func TestServe_LargestHeader(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := serve(t, ok)
-			conn := r.dial()
+			conn := r.Dial()
 			go io.WriteString(conn, line+strings.Repeat("x", tt.size-len(line)-4)+"\r\n\r\n")
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil || resp.StatusCode != tt.want {
@@ -188,7 +158,7 @@ func TestServe_Stop(t *testing.T) {
 				}
 				ok(w, r)
 			})
-			conn := r.dial()
+			conn := r.Dial()
 			answers := make(chan error, 1)
 			go func() {
 				fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: docent\r\nConnection: close\r\n\r\n")
@@ -219,7 +189,7 @@ func TestServe_Stop(t *testing.T) {
 
 func TestServe_ListenerFails(t *testing.T) {
 	t.Parallel()
-	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := testpipe.New()
 	l.Close()
 	if err := server.Serve(t.Context(), l, http.HandlerFunc(ok), budget, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve: %v, want the listener's error", err)

@@ -25,7 +25,7 @@ var clients = map[string]func(*http.Protocols){
 func (r *running) client(protocol string) *http.Transport {
 	tr := &http.Transport{
 		Protocols:   new(http.Protocols),
-		DialContext: func(context.Context, string, string) (net.Conn, error) { return r.dial(), nil },
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return r.Dial(), nil },
 	}
 	clients[protocol](tr.Protocols)
 	return tr
