@@ -11,7 +11,7 @@ var chatKitFiles embed.FS
 
 // ChatKit serves a stand-in for ChatKit's script, chatkit.js, and the frame that
 // the script opens. Mount it under any prefix, with [http.StripPrefix]. On a server
-// of its own it has another origin than the page, as the real one has. It keeps
+// of its own it has another origin than the page, as the real one has. It keeps hosted
 // conversations in the browser. The top of the script says how a test controls it.
 func ChatKit() http.Handler {
 	dir, err := fs.Sub(chatKitFiles, "chatkit")
