@@ -61,6 +61,8 @@ func TestTypes(t *testing.T) {
 		{"unchanged", "", "", ""},
 		{"an unknown option", "startScreen:", "startScren:", "'startScren' does not exist in type 'ChatKitOptions'"},
 		{"an invalid value of an option", "colorScheme: scheme()", `colorScheme: "auto"`, `'"auto"' is not assignable to type 'ColorScheme`},
+		{"no domain key", "domainKey: docs.domain_key, ", "", "'domainKey' is missing in type"},
+		{"a fetch that is not one", "fetch: request", "fetch: warn", "is not assignable to type"},
 		{"an unknown method", ".setOptions(", ".setOption(", "'setOption' does not exist on type 'OpenAIChatKit'"},
 	}
 	for _, tt := range tests {

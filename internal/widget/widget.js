@@ -75,6 +75,7 @@
     trigger: ["", selector],
     fallbackUrl: ["", (v) => v && webURL(v)],
     fallbackLabel: ["Get help another way", text],
+    disableTelemetry: [false, (v) => (/^(true)?$/.test(v) ? true : /^false$/.test(v) ? false : undefined)],
     chatkitUrl: ["https://cdn.platform.openai.com/deployments/chatkit/chatkit.js", webURL],
     texts: [{}, (v) => (parsed(v) instanceof Object ? parsed(v) : undefined)],
   };
@@ -115,6 +116,7 @@
     }
     return "";
   };
+  const sentenceOf = (f) => say(f.code, f.detail.status > 502 ? "busy" : "failed");
 
   // Events
 
@@ -146,11 +148,18 @@
     } catch {} // Storage is blocked or full.
   };
 
+  // Sessions and threads of the two backends are stored apart: Docent's own, which answers from the docs, with this prefix.
+  const DOCS = "docs ";
+
+  /** ChatKit's way to Docent's own backend: {url, domain_key}. None if the chat is a hosted one. */
+  let docs;
+
   // This tab's thread, or else the visitor's last one. "" means a new chat.
-  const thread = () => read("sessionStorage", "thread") ?? read("localStorage", "thread") ?? "";
+  const thread = (prefix = docs ? DOCS : "") => read("sessionStorage", prefix + "thread") ?? read("localStorage", prefix + "thread") ?? "";
   const keepThread = (id) => {
-    write("sessionStorage", "thread", id);
-    write("localStorage", "thread", id);
+    const name = (docs ? DOCS : "") + "thread";
+    write("sessionStorage", name, id);
+    write("localStorage", name, id);
   };
 
   // Sessions
@@ -165,27 +174,33 @@
     }
   }
 
-  /** The stored session, if it is valid for long enough to send the next message. */
-  function stored() {
-    const session = parsed(read("localStorage", "session"));
+  const failureOf = (response, body) =>
+    new Failure(String(body.code ?? "unreachable"), { status: response.status, requestId: body.request_id, retryAfter: body.retry_after });
+
+  /** A backend's stored session, if it is valid for long enough to send the next message. */
+  function storedOf(prefix) {
+    const session = parsed(read("localStorage", prefix + "session"));
     if (!session) return;
-    const left = session.expires - Date.now() - Math.min(60_000, session.life / 10);
-    if (text(session.secret) && left > 0 && left < session.life) return { secret: session.secret, left }; // The clock may have been set back.
-    write("localStorage", "session");
+    session.left = session.expires - Date.now() - Math.min(60_000, session.life / 10);
+    if (text(session.secret) && session.left > 0 && session.left < session.life) return session; // The clock may have been set back.
+    write("localStorage", prefix + "session");
   }
+
+  /** The stored session to use. A conversation about the docs goes on with the backend that has it. */
+  const stored = () => storedOf(DOCS) ?? (thread(DOCS) ? undefined : storedOf(""));
 
   let expiry = 0;
-  /** Removes the stored session when it expires. */
+  /** Removes the stored sessions when they expire. */
   function expire() {
-    const session = stored();
+    const left = [DOCS, ""].map((prefix) => storedOf(prefix)?.left ?? 1e9);
     clearTimeout(expiry);
-    if (session) expiry = setTimeout(expire, Math.min(session.left + 1, 1e9));
+    expiry = setTimeout(expire, Math.min(...left) + 1);
   }
 
-  /** A stored secret that is not the current one: another tab may have stored a fresher one. */
+  /** A stored session whose secret is not the current one: another tab may have stored a fresher one. */
   const fresher = (current) => {
-    const found = stored()?.secret;
-    return found === current ? undefined : found;
+    const found = stored();
+    return found?.secret === current ? undefined : found;
   };
 
   async function mint() {
@@ -193,7 +208,12 @@
     let response, body;
     try {
       // A simple request in CORS terms, so the browser sends no preflight.
-      response = await fetch(endpoint, { method: "POST", credentials: "include", signal: AbortSignal.timeout(30_000) }); // Docent itself gives up after 8 s by default.
+      response = await fetch(endpoint + "?api=" + (thread(DOCS) ? "docs" : "any"), {
+        method: "POST",
+        credentials: "include",
+        body: read("localStorage", "visitor"), // The visitor's token, for browsers that block cookies of other sites.
+        signal: AbortSignal.timeout(30_000), // Docent itself gives up after 8 s by default.
+      });
       body = await response.json();
     } catch {
       if (!navigator.onLine) throw new Failure("offline");
@@ -202,15 +222,17 @@
       warn(`${endpoint} gave this page no session. Check that its ALLOWED_ORIGINS contains ${location.origin}`);
     }
     if (!response || !body) throw new Failure("unreachable");
-    if (!response.ok) {
-      throw new Failure(String(body.code), { status: response.status, requestId: body.request_id, retryAfter: body.retry_after });
-    }
+    if (!response.ok) throw failureOf(response, body);
+    const { api, client_secret, token, visitor } = body;
     const life = body.expires_after * 1000;
-    if (!text(body.client_secret) || !(life > 0)) throw new Failure("failed", { status: response.status });
-    write("localStorage", "session", JSON.stringify({ secret: body.client_secret, expires: asked + life, life }));
+    const secret = api ? text(api.url) && text(api.domain_key) && text(token) : text(client_secret);
+    if (!secret || !(life > 0)) throw new Failure("failed", { status: response.status });
+    if (text(visitor)) write("localStorage", "visitor", visitor);
+    const session = { secret, api, expires: asked + life, life };
+    write("localStorage", (api ? DOCS : "") + "session", JSON.stringify(session));
     expire();
     emit("session");
-    return body.client_secret;
+    return session;
   }
 
   /** Replaces Web Locks where there are none, on this page only. */
@@ -234,7 +256,53 @@
       } // Locks need a secure context that may use storage.
     });
 
-  const secret = async (current) => fresher(current) ?? alone(async () => fresher(current) ?? mint());
+  const STREAM = "text/event-stream";
+
+  const session = async (current) => fresher(current) ?? alone(async () => fresher(current) ?? mint());
+
+  /** Sends a request of ChatKit's to Docent's own backend. At 401 it gets another session, once. */
+  async function send(init, headers, current = null) {
+    const found = await session(current);
+    if (!found.api) {
+      build(found);
+      throw new Failure("failed");
+    }
+    headers.set("authorization", "Bearer " + found.secret);
+    const response = await fetch(found.api.url, { ...init, headers });
+    return response.status === 401 && current === null ? send(init, headers, found.secret) : response;
+  }
+
+  /**
+   * The fetch that ChatKit uses. If a stream cannot begin, ChatKit drops the message without a word or repeats the
+   * request. So it always gets a stream, and a failure is an event in it.
+   * @type {typeof fetch}
+   */
+  const request = async (_, init) => {
+    const headers = new Headers(init.headers);
+    headers.set("docent-page", location.origin + location.pathname);
+    headers.set("docent-widget", "1");
+    const streams = headers.get("accept") === STREAM;
+    let f, sentence;
+    try {
+      const response = await send(init, headers);
+      if (!streams || (response.status === 200 && response.headers.get("content-type")?.startsWith(STREAM))) return response;
+      const body = parsed(await response.text()) ?? {};
+      f = failureOf(response, body);
+      sentence = text(body.code) && text(body.message ?? body.error);
+    } catch (e) {
+      if (!streams || init.signal?.aborted) throw e;
+      f = e instanceof Failure ? e : new Failure(navigator.onLine ? "unreachable" : "offline");
+    }
+    emit("error", { code: f.code, ...f.detail });
+    const event = {
+      type: "error",
+      code: "custom",
+      message: sentence || sentenceOf(f),
+      // A message that did not arrive is not in the thread: to retry would replace the answer before it.
+      allow_retry: parsed(init.body).type === "threads.retry_after_item" && !(f.detail.status < 429) && f.code !== "answers_used_up",
+    };
+    return new Response(`data: ${JSON.stringify(event)}\n\n`, { headers: { "content-type": STREAM } });
+  };
 
   // The parts of the panel
 
@@ -389,7 +457,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     notice.dataset.code = f?.code ?? "";
     retrier.hidden = !f;
     fallback.hidden = !f || !options.fallbackUrl;
-    status.textContent = f ? say(f.code, (f.detail.status ?? 0) > 502 ? "busy" : "failed") : ready ? "" : say("loading");
+    status.textContent = f ? sentenceOf(f) : ready ? "" : say("loading");
     reference.textContent = f?.detail.requestId ? `${say("reference")} ${f.detail.requestId}` : "";
     tick();
   }
@@ -449,15 +517,16 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
   let sharing;
   /** Waits until there is a secret: the notice can say why there is none, ChatKit cannot. */
   const getClientSecret = async (current) => {
-    sharing ??= persist(() => secret(current)).finally(() => (sharing = undefined));
+    sharing ??= persist(() => session(current)).finally(() => (sharing = undefined));
     const found = await sharing;
-    return found === current ? getClientSecret(current) : found;
+    if (found.api) return void build(found);
+    return found.secret === current ? getClientSecret(current) : found.secret;
   };
 
   /** All options, because ChatKit resets those that are left out. @returns {import("@openai/chatkit").ChatKitOptions} */
   function chatOptions() {
     return {
-      api: { getClientSecret },
+      api: docs ? { url: docs.url, domainKey: docs.domain_key, fetch: request } : { getClientSecret },
       initialThread: thread() || null,
       locale: options.locale || undefined,
       frameTitle: options.title,
@@ -470,6 +539,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
       startScreen: { greeting: options.greeting || undefined, prompts: options.prompts },
       composer: { placeholder: options.placeholder || undefined },
       disclaimer: options.disclaimer ? { text: options.disclaimer } : undefined,
+      ...(options.disableTelemetry && { disableTelemetry: true }), // The types do not have it.
     };
   }
 
@@ -489,8 +559,9 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     await Promise.race([defined, blocked]);
   }
 
-  /** Creates ChatKit's element, and replaces an older one. */
-  function build() {
+  /** Creates ChatKit's element, and replaces an older one. found is the session, if it is another one. */
+  function build(found) {
+    if (found) docs = found.api;
     const c = create("openai-chatkit");
     c.setOptions(chatOptions());
     chat?.remove();
@@ -541,7 +612,7 @@ h2 { font-weight: 600; font-size: 16px; overflow: hidden; text-overflow: ellipsi
     if (started) return;
     started = true;
     tell(null);
-    persist(() => Promise.all([load(), secret(null)]).then(build));
+    persist(() => Promise.all([load(), session(null)]).then(([, found]) => build(found)));
   }
 
   const complain = (e) => emit("error", { code: "chatkit_error", message: String(e?.message ?? e) });

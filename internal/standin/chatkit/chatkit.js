@@ -11,7 +11,7 @@
 //   options         what each setOptions() was given, without functions
 //   asked           the argument of each getClientSecret() call: null or a secret
 //   secrets         the secrets that were received
-//   getClientSecret the page's function, to call as ChatKit does
+//   getClientSecret, fetch  the page's functions, to call as ChatKit does
 //   calls           each call of another method: {method, args}
 //   events          each event: {type, detail}; an error as its message, with its name
 //   requests        each request to a custom API: {url, type, params, headers, aborted}
@@ -133,6 +133,7 @@
       this.#options = options;
       standIn.options.push(withoutFunctions(options));
       standIn.getClientSecret = options.api?.getClientSecret;
+      standIn.fetch = options.api?.fetch;
       this.#url ??= options.api?.url;
       if (options.api?.url !== this.#url) console.warn("ChatKit: api.url cannot be changed. The new one is ignored.");
       this.#frame.title = options.frameTitle ?? "Chat";
