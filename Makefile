@@ -2,11 +2,12 @@
 GOLANGCI_VERSION := v2.15.0
 BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
 BIN := $(CURDIR)/.bin
+REFERENCE := $(BIN)/reference
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
 SOAK ?= 10m
 
-.PHONY: demo run emulator test deps screenshots bench bench-micro soak lint fuzz
+.PHONY: demo run emulator test deps conformance screenshots bench bench-micro soak lint fuzz
 
 demo: ## Run Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
 	go run ./cmd/demo
@@ -34,6 +35,19 @@ deps: $(if $(shell command -v npm),internal/widget/node_modules/.package-lock.js
 
 examples/astro/dist/index.html: examples/astro/node_modules/.package-lock.json examples/astro/astro.config.mjs $(shell find examples/astro/src -type f)
 	cd examples/astro && ASTRO_TELEMETRY_DISABLED=1 npm run build
+
+conformance: $(REFERENCE)/requirements.txt ## Compare Docent with the reference ChatKit server, event by event. Needs Python 3.11
+	go test -race -count=1 ./conformance -python=$(REFERENCE)/bin/python
+
+# A virtual environment with the reference. On Debian, Python's venv is a package of
+# its own.
+$(REFERENCE)/requirements.txt: conformance/requirements.txt
+	@if ! python3 -c 'import ensurepip, venv' 2>/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -q && apt-get install -qy --no-install-recommends python3 python3-venv; \
+	fi
+	python3 -m venv --clear $(REFERENCE)
+	$(REFERENCE)/bin/pip install -q --require-hashes -r $<
+	cp $< $@
 
 screenshots: deps ## Take the pictures in docs from the demo
 	go test -count=1 -run=TestPictures ./cmd/demo -pictures=$(CURDIR)/docs
