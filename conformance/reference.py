@@ -65,7 +65,8 @@ class Memory(Store):
         # What the server passes may be a Thread with items, which it could not load.
         kept = ThreadMetadata(**thread.model_dump(exclude={"items"}))
         mine.setdefault(thread.id, Conversation()).thread = kept
-        self.touch(thread.id, context)
+        if mine[thread.id].updated is None:  # Else only what is said makes it newer.
+            self.touch(thread.id, context)
 
     async def load_threads(self, limit, after, order, context):
         mine = self.visitors.get(context, {}).values()

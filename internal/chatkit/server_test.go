@@ -81,12 +81,14 @@ type fixture struct {
 	server *chatkit.Server
 	answer responder // Of the next turn.
 	thread string    // The ID of the conversation, once there is one.
+	now    time.Time // Of the turns.
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	now := func() time.Time { return began }
-	f := &fixture{t: t, store: newStore(now), answer: says("Yes.")}
+	f := &fixture{t: t, now: began, answer: says("Yes.")}
+	now := func() time.Time { return f.now }
+	f.store = newStore(now)
 	f.server = chatkit.New(chatkit.Options{
 		Store: f.store,
 		Responder: responder(func(ctx context.Context, q chatkit.Question, a *chatkit.Answer) error {
@@ -816,9 +818,14 @@ func TestQuery_Feedback(t *testing.T) {
 		return fmt.Sprintf(`{"thread_id":%q,"item_ids":[%s],"kind":"negative"}`, f.thread, items)
 	}
 	turn := fmt.Sprintf(`"msg_gone",%q,%q`, thread.Items[0].ItemID(), thread.Items[1].ItemID())
+	f.now = f.now.Add(time.Hour)
 	check(t, "feedback", "{}", f.query("visitor", "items.feedback", params(turn)))
 	check(t, "stored", []string{"user: q", "assistant: Yes. negative"}, f.stored())
 	check(t, "unknown item", "item not found", f.query("visitor", "items.feedback", params(`"msg_gone"`)))
+	rated, err := f.store.Get(t.Context(), "visitor", f.thread)
+	if err != nil || !rated.Updated.Equal(thread.Updated) {
+		t.Errorf("feedback has changed the time of the last message from %s to %s, %v", thread.Updated, rated.Updated, err)
+	}
 	if got := f.query("visitor", "threads.get_by_id", fmt.Sprintf(`{"thread_id":%q}`, f.thread)); strings.Contains(got, "negative") {
 		t.Errorf("the client gets the feedback: %s", got)
 	}

@@ -79,17 +79,28 @@ func SetFeedback(kind Feedback, ids ...string) Operation {
 }
 
 // apply returns the thread after operations, closed if it is full then. The
-// thread that it was is left as it is.
+// thread that it was is left as it is. Only what is said makes a thread newer and
+// keeps it for longer, not a title or an opinion.
 func (t *Thread) apply(ops []Operation, now time.Time) (Thread, error) {
 	next := *t
 	next.Items = slices.Clone(t.Items)
 	for _, op := range ops {
 		op(&next)
 	}
-	next.Updated = TimeOf(now).Time
+	if last := next.last(); last != t.last() {
+		next.Updated = TimeOf(now).Time
+	}
 	text, err := EncodeItems(next.Items)
 	next.Closed = next.Closed || len(next.Items) >= MaxItems || len(text) >= MaxBytes
 	return next, err
+}
+
+// last returns the ID of the last item, or "".
+func (t *Thread) last() string {
+	if len(t.Items) == 0 {
+		return ""
+	}
+	return t.Items[len(t.Items)-1].ItemID()
 }
 
 // index returns where an item is, or -1.

@@ -74,8 +74,11 @@ func TestOperation_AppliedTwice(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			before := chatkit.Thread{Title: "Why?", Items: append([]chatkit.Item(nil), first...)}
-			tt.want.Updated = noon
+			before := chatkit.Thread{Title: "Why?", Items: append([]chatkit.Item(nil), first...), Updated: noon.Add(-time.Hour)}
+			tt.want.Updated = before.Updated
+			if tt.name == "append" || tt.name == "remove" {
+				tt.want.Updated = noon // Only what is said makes a thread newer.
+			}
 			if diff := cmp.Diff(tt.want, apply(t, before, tt.op)); diff != "" {
 				t.Errorf("once (-want +got):\n%s", diff)
 			}
@@ -91,7 +94,7 @@ func TestOperation_AppliedTwice(t *testing.T) {
 
 func TestThread_Updated(t *testing.T) {
 	t.Parallel()
-	got, err := chatkit.Thread{}.Apply(noon.Add(1500 * time.Nanosecond).In(time.FixedZone("", 3600)))
+	got, err := chatkit.Thread{}.Apply(noon.Add(1500*time.Nanosecond).In(time.FixedZone("", 3600)), chatkit.Append(question("msg_1", "Why?")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"docent/internal/standin"
 	"docent/internal/testkit/testbrowser"
@@ -418,7 +419,9 @@ func TestChatKit_Actions(t *testing.T) {
 	c := open(t, `{ api: `+api+`, threadItemActions: { retry: true } }`, answers)
 	c.say("Hello there")
 	c.press("Thumbs down")
-	c.Until(`chatkitStandIn.requests.some((r) => r.type === "items.feedback")`)
+	for deadline := time.Now().Add(10 * time.Second); len(c.asked("items.feedback")) == 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond) // Nothing in the page shows that the request has arrived.
+	}
 	same(t, "feedback", []string{`{"thread_id":"t1","item_ids":["answer1"],"kind":"negative"}`}, c.asked("items.feedback"))
 	c.press("Try again")
 	c.until(`shown.messages.at(-1).text === "Again."`)
