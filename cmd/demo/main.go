@@ -44,10 +44,11 @@ func run(ctx context.Context, p app.Process) error {
 	if port := environment["PORT"]; !strings.Contains(port, ":") {
 		environment["PORT"] = "127.0.0.1:" + port // A demo is only for this machine.
 	}
-	backend := "the real OpenAI, with your OPENAI_API_KEY and CHATKIT_WORKFLOW_ID"
-	standIn := environment["OPENAI_API_KEY"] == "" || environment["CHATKIT_WORKFLOW_ID"] == ""
+	backend := "the real OpenAI, with your OPENAI_API_KEY"
+	hosted := environment["CHATKIT_WORKFLOW_ID"] != ""
+	docs := environment["DOCS_INDEX"] != "" || environment["VECTOR_STORE_ID"] != ""
+	standIn := environment["OPENAI_API_KEY"] == "" || !hosted && !docs
 	if standIn {
-		backend = "a stand-in for OpenAI; set OPENAI_API_KEY and CHATKIT_WORKFLOW_ID for the real one"
 		url, stop, err := standin.NewOpenAI(standInKey, standInWorkflow).Listen()
 		if err != nil {
 			fmt.Fprintln(p.Stderr, err)
@@ -56,7 +57,13 @@ func run(ctx context.Context, p app.Process) error {
 		defer stop() //nolint:errcheck // The process ends.
 		environment["OPENAI_BASE_URL"] = url
 		environment["OPENAI_API_KEY"] = standInKey
-		environment["CHATKIT_WORKFLOW_ID"] = standInWorkflow
+		if hosted {
+			backend = "a stand-in for OpenAI's hosted workflows; set OPENAI_API_KEY, too, for the real one"
+			environment["CHATKIT_WORKFLOW_ID"] = standInWorkflow
+		} else {
+			backend = "Docent itself, which repeats each question; set OPENAI_API_KEY and CHATKIT_WORKFLOW_ID for a workflow"
+			environment["DOCS_INDEX"] = "docs.index" // Nothing reads it yet.
+		}
 	}
 	site, err := front(standIn)
 	if err != nil {

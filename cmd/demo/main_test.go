@@ -63,20 +63,29 @@ func fetch(t *testing.T, method, url, origin string) (resp *http.Response, body 
 
 func TestDemoNeedsNothing(t *testing.T) {
 	t.Parallel()
-	url, greeting := demo(t)
-	if !strings.Contains(greeting, "Backend:      a stand-in for OpenAI") {
-		t.Errorf("greeting:\n%s", greeting)
+	tests := []struct{ name, environment, backend, answer string }{
+		{"Docent itself", "PORT=0", "Docent itself", `"token":"ds_`},
+		{"hosted", "CHATKIT_WORKFLOW_ID=wf_any", "a stand-in for OpenAI", `"client_secret":"ek_standin_`},
 	}
-	var statuses []int
-	for range 12 { // Over two minutes at the most.
-		resp, body := fetch(t, http.MethodPost, url+"/api/chatkit/session", url)
-		if resp.StatusCode == 200 && !strings.Contains(body, "ek_standin_") {
-			t.Errorf("session: %s", body)
-		}
-		statuses = append(statuses, resp.StatusCode)
-	}
-	if statuses[0] != 200 || statuses[11] != 429 && statuses[5] != 429 {
-		t.Errorf("statuses %v, want five 200s, then 429", statuses)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			url, greeting := demo(t, tt.environment)
+			if !strings.Contains(greeting, "Backend:      "+tt.backend) {
+				t.Errorf("greeting:\n%s", greeting)
+			}
+			var statuses []int
+			for range 12 { // Over two minutes at the most.
+				resp, body := fetch(t, http.MethodPost, url+"/api/chatkit/session?api=any", url)
+				if resp.StatusCode == 200 && !strings.Contains(body, tt.answer) {
+					t.Errorf("session: %s", body)
+				}
+				statuses = append(statuses, resp.StatusCode)
+			}
+			if statuses[0] != 200 || statuses[11] != 429 && statuses[5] != 429 {
+				t.Errorf("statuses %v, want five 200s, then 429", statuses)
+			}
+		})
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 const (
 	inWidget = `document.querySelector("docent-widget").shadowRoot`
 	launcher = inWidget + `.querySelector(".launcher")`
-	started  = `window.chatkitStandIn?.secrets.length > 0 && ` + inWidget + `.querySelector(".notice").hidden`
+	started  = `window.chatkitStandIn?.events.some((e) => e.type === "chatkit.ready") && ` + inWidget + `.querySelector(".notice").hidden`
 )
 
 // TestPictures shows the widget on the demo's pages in each of its states.

@@ -237,6 +237,7 @@
     }
 
     #emit(type, detail, name) {
+      if (!this.isConnected) return; // The frame is going: nobody hears what it says.
       standIn.events.push({ type, detail, name });
       if (type === "chatkit.error") detail = { error: Object.assign(new Error(detail), name && { name }) };
       this.dispatchEvent(new CustomEvent(type, { detail }));
