@@ -18,6 +18,8 @@ import (
 	"docent/internal/testkit/testchat"
 	"docent/internal/widget"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -439,8 +441,12 @@ func TestDocs_Stop(t *testing.T) {
 	v.js(chatKit + `.sendUserMessage({ text: "How?" })`)
 	v.until(`shown.buttons.includes("Stop")`)
 	v.js(`chatkitStandIn.press("Stop")`)
-	<-left
 	v.Until(ended + ` === 1`)
+	select {
+	case <-left:
+	case <-time.After(15 * time.Second):
+		t.Error("the request goes on")
+	}
 	if diff := cmp.Diff([]string{"user: How?", "assistant: Like this and that."}, v.conversation()); diff != "" {
 		t.Errorf("conversation (-want +got):\n%s", diff)
 	}
@@ -601,6 +607,26 @@ func TestDocs_BlockedCookies(t *testing.T) {
 				t.Errorf("requests: %q, want three POSTs and no preflight", got)
 			}
 		})
+	}
+}
+
+// With the built service, a visitor without the cookie stays the same one.
+func TestSession_VisitorToken(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, page{src: elsewhere})
+	v := s.visit(s.url("/"))
+	v.chat()
+	for _, wait := range []time.Duration{10 * time.Minute, 20 * time.Minute} {
+		testbrowser.Call(v.Tab, network.ClearBrowserCookies, cdp.Empty{})
+		v.later(wait)
+		v.Go(s.url("/other"))
+		v.Until(chatting)
+	}
+	s.minted(3)
+	for _, asked := range s.openai.Asked() {
+		if first := s.openai.Asked()[0].User; asked.User != first {
+			t.Errorf("the visitor is %s, then %s", first, asked.User)
+		}
 	}
 }
 
