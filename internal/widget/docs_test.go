@@ -610,6 +610,47 @@ func TestDocs_BlockedCookies(t *testing.T) {
 	}
 }
 
+// The built service answers the protocol as the script of these tests does.
+func TestDocs_Service(t *testing.T) {
+	t.Parallel()
+	for name, src := range map[string]string{"same origin": "", "another site's widget": elsewhere} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, page{src: src}, "CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index")
+			v := visitor{testbrowser.Open(t)}
+			v.read(s.url("/"))
+			v.say("How do I install it?")
+			v.read(s.url("/other"))
+			v.until(`shown.messages.length === 2`)
+			v.say("And then?")
+			said := v.conversation()
+			if len(said) != 4 || said[0] != "user: How do I install it?" || said[2] != "user: And then?" || said[1] == "assistant: " {
+				t.Errorf("conversation: %q", said)
+			}
+			v.js(chatKit + `.showHistory()`)
+			v.js(`chatkitStandIn.press("Rename How do I install it?")`)
+			v.js(`chatkitStandIn.fill("Title", "Installing")`)
+			v.js(`chatkitStandIn.press("Save")`)
+			v.until(`shown.threads?.join() === "Installing"`)
+			v.read(s.url("/"))
+			v.until(`shown.messages.length === 4 && shown.title === "Installing"`)
+			if diff := cmp.Diff(said, v.conversation()); diff != "" {
+				t.Errorf("conversation on the next page (-want +got):\n%s", diff)
+			}
+			v.js(chatKit + `.showHistory()`)
+			v.js(`chatkitStandIn.press("Delete Installing")`)
+			v.until(`shown.threads?.length === 0`)
+			v.read(s.url("/other"))
+			if got := v.thread(); got != "" {
+				t.Errorf("resumed %q, which is deleted", got)
+			}
+			if complaints := v.complaints(); len(complaints) > 0 {
+				t.Errorf("console: %q", complaints)
+			}
+		})
+	}
+}
+
 // With the built service, a visitor without the cookie stays the same one.
 func TestSession_VisitorToken(t *testing.T) {
 	t.Parallel()
