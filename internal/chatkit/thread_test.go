@@ -14,7 +14,7 @@ import (
 // apply applies operations, which must not fail.
 func apply(t *testing.T, thread chatkit.Thread, ops ...chatkit.Operation) chatkit.Thread {
 	t.Helper()
-	after, err := thread.Apply(noon, ops...)
+	after, err := chatkit.Apply(thread, noon, ops...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestOperation_AppliedTwice(t *testing.T) {
 
 func TestThread_Updated(t *testing.T) {
 	t.Parallel()
-	got, err := chatkit.Thread{}.Apply(noon.Add(1500*time.Nanosecond).In(time.FixedZone("", 3600)), chatkit.Append(question("msg_1", "Why?")))
+	got, err := chatkit.Apply(chatkit.Thread{}, noon.Add(1500*time.Nanosecond).In(time.FixedZone("", 3600)), chatkit.Append(question("msg_1", "Why?")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,11 @@ func (c *checkup) secretsAndOpenAI(ctx context.Context) {
 	if identity.ref.IsZero() {
 		c.set(identityCheck, c.derivedIdentity(key))
 	}
+	if !c.config.Hosted() {
+		c.set(workflowCheck, skipped("not set: Docent answers on its own"))
+		c.set(openAICheck, skipped("no session is minted there without CHATKIT_WORKFLOW_ID"))
+		return
+	}
 	if !key.usable || !workflow.usable {
 		c.set(openAICheck, skipped("it needs a usable OPENAI_API_KEY and CHATKIT_WORKFLOW_ID"))
 		return
