@@ -104,7 +104,7 @@ func (t *Thread) last() string {
 }
 
 // index returns where an item is, or -1.
-func (t Thread) index(id string) int {
+func (t *Thread) index(id string) int {
 	return slices.IndexFunc(t.Items, func(i Item) bool { return i.ItemID() == id })
 }
 
