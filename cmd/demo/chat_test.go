@@ -82,6 +82,7 @@ func TestChat(t *testing.T) {
 	v.press("Save")
 	v.until(`shown.threads?.join() === "Embedding"`)
 	open("/embed") // The new title is stored.
+	v.until(`shown.messages.length === 6`)
 	testbrowser.Eval[any](v.tab, `document.querySelector("openai-chatkit").showHistory().then(() => null)`)
 	v.until(`shown.threads?.join() === "Embedding"`)
 	v.press("Delete Embedding")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"docent/internal/chatkit"
@@ -47,13 +48,18 @@ type store struct {
 	mu    sync.Mutex
 	calls []string
 	fail  func(call string) error
+	slow  bool // Answers nothing until the caller gives up.
 }
 
 func newStore(now func() time.Time) *store {
 	return &store{Store: chatkit.NewMemory(keep, now), fail: func(string) error { return nil }}
 }
 
-func (s *store) call(name string) error {
+func (s *store) call(ctx context.Context, name string) error {
+	if s.slow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, name)
@@ -61,14 +67,14 @@ func (s *store) call(name string) error {
 }
 
 func (s *store) Get(ctx context.Context, visitor, id string) (chatkit.Thread, error) {
-	if err := s.call("get"); err != nil {
+	if err := s.call(ctx, "get"); err != nil {
 		return chatkit.Thread{}, err
 	}
 	return s.Store.Get(ctx, visitor, id)
 }
 
 func (s *store) Put(ctx context.Context, visitor string, t chatkit.Thread) (int64, error) {
-	if err := s.call("put"); err != nil {
+	if err := s.call(ctx, "put"); err != nil {
 		return 0, err
 	}
 	return s.Store.Put(ctx, visitor, t)
@@ -583,6 +589,35 @@ func TestStore_Faults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A store that does not answer holds a visitor up for no longer than its time, before
+// the answer and after it.
+func TestStore_Slow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.say("one")
+		f.store.slow = true
+		asked := time.Now()
+		turn := f.begin(f.message("two"))
+		if took := time.Since(asked); took != time.Minute {
+			t.Errorf("the thread was waited for %s", took)
+		}
+		events, result := f.stream(t.Context(), turn)
+		check(t, "answer", "thread.item.done assistant: Yes.", events[len(events)-2])
+		check(t, "unsaved", true, errors.Is(result.Unsaved, chatkit.ErrUnavailable))
+
+		f.store.slow = false
+		turn = f.begin(f.message("three"))
+		f.store.slow = true
+		asked = time.Now()
+		_, result = f.stream(t.Context(), turn)
+		if took := time.Since(asked); took != time.Minute || !errors.Is(result.Unsaved, chatkit.ErrUnavailable) {
+			t.Errorf("the turn took %s: %v", took, result.Unsaved)
+		}
+		synctest.Wait()
+	})
 }
 
 func TestStore_DownForNewThread(t *testing.T) {
