@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +48,12 @@ const (
 	attachmentsDelete          Type = "attachments.delete"
 	inputTranscribe            Type = "input.transcribe"
 )
+
+// types are all of the protocol's.
+var types = []Type{
+	ThreadsCreate, ThreadsAddUserMessage, ThreadsRetryAfterItem, ThreadsGetByID, ThreadsList, ThreadsUpdate, ThreadsDelete, ItemsList, ItemsFeedback,
+	threadsAddClientToolOutput, threadsAddStructuredInput, threadsCustomAction, threadsSyncCustomAction, attachmentsCreate, attachmentsDelete, inputTranscribe,
+}
 
 // Streams reports whether requests of this type are answered with a stream of
 // events. All others are answered with JSON.
@@ -117,14 +124,20 @@ type params struct {
 }
 
 // Parse reads a request. Its error is a [*BadRequestError] or [ErrNotSupported];
-// the request has its type even then, if the body has one.
+// the request has its type even then, if that is one of the protocol's.
 func Parse(body []byte) (Request, error) {
 	var envelope struct {
 		Type   Type            `json:"type"`
 		Params json.RawMessage `json:"params"`
 	}
 	if err := json.Unmarshal(body, &envelope); err != nil {
-		return Request{Type: envelope.Type}, invalid("", err)
+		return Request{}, invalid("", err)
+	}
+	switch {
+	case envelope.Type == "":
+		return Request{}, &BadRequestError{"type", "is missing"}
+	case !slices.Contains(types, envelope.Type):
+		return Request{}, &BadRequestError{"type", "is not one of ChatKit's"}
 	}
 	r := Request{Type: envelope.Type}
 	var p params
@@ -172,13 +185,8 @@ func (r *Request) take(p params) error {
 	case ItemsFeedback:
 		thread()
 		faults = append(faults, r.takeFeedback(p))
-	case threadsAddClientToolOutput, threadsAddStructuredInput, threadsCustomAction, threadsSyncCustomAction,
-		attachmentsCreate, attachmentsDelete, inputTranscribe:
-		return ErrNotSupported
-	case "":
-		return &BadRequestError{"type", "is missing"}
 	default:
-		return &BadRequestError{"type", "is not one of ChatKit's"}
+		return ErrNotSupported
 	}
 	for _, err := range faults {
 		if err != nil {

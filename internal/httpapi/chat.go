@@ -127,7 +127,7 @@ func (a *api) readRequest(w http.ResponseWriter, r *http.Request, c *chat) error
 	case errors.As(err, &tooLarge):
 		return &failure{code: codeRequestTooLarge}
 	case err != nil:
-		return &failure{code: codeBadRequest, message: "The request did not arrive whole and in time.", cause: err}
+		return &failure{code: codeBadRequest, message: "The request did not arrive whole and in time."} // err has addresses in it.
 	}
 	// Past the deadline, net/http would not notice any more that the client leaves.
 	if err := conn.SetReadDeadline(time.Time{}); err != nil {
@@ -195,7 +195,10 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, c *chat) err
 	defer s.end()
 	c.result = turn.Stream(ctx, s.send)
 	x := exchangeOf(r.Context())
-	x.outcome, x.cause = outcomeOf(c.result), c.result.Err
+	x.outcome = outcomeOf(c.result)
+	if !c.result.Left { // What says that a connection broke has addresses in it.
+		x.cause = c.result.Err
+	}
 	return nil
 }
 

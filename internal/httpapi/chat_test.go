@@ -518,6 +518,14 @@ func TestChat_Repeat(t *testing.T) {
 	}
 }
 
+// noAddress checks that the log does not say who was connected.
+func (s *chatSite) noAddress(t *testing.T) {
+	t.Helper()
+	if log := s.written(); strings.Contains(log, "127.0.0.1") {
+		t.Errorf("the log has an address: %s", log)
+	}
+}
+
 // protocols are the two that the service speaks.
 func protocols(t *testing.T, test func(t *testing.T, client *http.Client)) {
 	t.Helper()
@@ -565,6 +573,7 @@ func TestChat_VisitorLeaves(t *testing.T) {
 		if !strings.Contains(thread, `"text":"Wait. "`) || strings.Contains(thread, "hidden") {
 			t.Errorf("stored: %s", thread)
 		}
+		s.noAddress(t)
 	})
 }
 
@@ -699,6 +708,8 @@ func TestChat_Log(t *testing.T) {
 	thread := eventsIn(t, body)[0].Thread.ID
 	s.chat(t, `{"type":"threads.update","params":{"thread_id":"`+thread+`","title":"secret title"}}`)
 	s.chat(t, `{"type":"threads.get_by_id","params":{"thread_id":"secret-thread"}}`)
+	s.chat(t, `{"type":"secret-type","params":{"secret-field":"secret"}}`)
+	s.chat(t, `{"type":"threads.delete","params":{"thread_id":["secret"]}}`)
 	_, items := s.chat(t, `{"type":"items.list","params":{"thread_id":"`+thread+`"}}`)
 	item := items[strings.Index(items, "msg_"):][:30]
 	s.chat(t, `{"type":"items.feedback","params":{"thread_id":"`+thread+`","item_ids":["`+item+`"],"kind":"negative"}}`)
@@ -725,6 +736,8 @@ func TestChat_Log(t *testing.T) {
 	want := []record{
 		{Outcome: "answered", Type: "threads.create", Events: 9, Bytes: len(body), First: &zero},
 		{Outcome: "thread_not_found", Type: "threads.get_by_id"},
+		{Outcome: "bad_request"},
+		{Outcome: "bad_request", Type: "threads.delete"},
 		{Outcome: "ok", Type: "items.feedback", Feedback: "negative", Items: 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -771,4 +784,5 @@ func TestChat_SlowBody(t *testing.T) {
 	if resp.StatusCode != 400 || !strings.Contains(string(body), "did not arrive whole and in time") {
 		t.Errorf("%s %s", resp.Status, body)
 	}
+	s.noAddress(t)
 }

@@ -88,6 +88,6 @@ func TestStream_SlowReader(t *testing.T) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("the answer was ended by %v", err)
 		}
-	default: // It had not begun: the first event did not arrive.
+	default: // The answer had not begun: the first event did not arrive.
 	}
 }
