@@ -100,6 +100,33 @@ func TestProxies_FrontEnds(t *testing.T) {
 	}
 }
 
+func TestProxies_WithoutFirebaseHosting(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, list string
+		want       []string
+	}{
+		{"preset alone", "firebase-hosting", nil},
+		{"preset among others", "cloud-run,firebase-hosting,10.0.0.0/8", []string{"169.254.0.0/16", "10.0.0.0/8"}},
+		{"network of the preset, written out", "cloud-run,66.102.0.0/20", []string{"169.254.0.0/16"}},
+		{"network of the operator's own in the preset's", "66.102.0.0/24", []string{"66.102.0.0/24"}},
+		{"wider network of the operator's own", "66.0.0.0/8", []string{"66.0.0.0/8"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			all := parse(t, tt.list)
+			before := written(all)
+			if diff := cmp.Diff(tt.want, written(all.WithoutFirebaseHosting())); diff != "" {
+				t.Errorf("networks (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, written(all)); diff != "" {
+				t.Errorf("the list itself changed (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestClient(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
