@@ -248,6 +248,15 @@ func TestLoad_Values(t *testing.T) {
 	}
 }
 
+func TestConfig_MissingDomainKeys(t *testing.T) {
+	t.Parallel()
+	c := load(t, "DOCS_INDEX=docs.index", "CHATKIT_DOMAIN_KEYS=a.example=k",
+		"ALLOWED_ORIGINS=https://b.example,http://b.example,https://a.example,https://*.c.example,http://localhost:3000")
+	if diff := cmp.Diff([]string{"b.example"}, c.MissingDomainKeys()); diff != "" {
+		t.Errorf("hosts (-want +got):\n%s", diff)
+	}
+}
+
 // TestLoad_APIKeyInHeader refuses a key that no HTTP header can carry, and only that.
 func TestLoad_APIKeyInHeader(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,7 +82,8 @@ func (c *Config) MissingDomainKeys() []string {
 			missing = append(missing, u.Hostname())
 		}
 	}
-	return missing
+	slices.Sort(missing)
+	return slices.Compact(missing) // A host may be listed with http and https.
 }
 
 // MissingKeys says what is wrong with CHATKIT_DOMAIN_KEYS where hosts are missing.
