@@ -182,6 +182,7 @@ func TestServe_StopWarning(t *testing.T) {
 			t.Error(err)
 		}
 		reader.Wait()
+		synctest.Wait()
 		if log := r.log.String(); strings.Contains(log, "still in flight") {
 			t.Errorf("the log has %s", log)
 		}
@@ -219,6 +220,7 @@ func TestServe_LogOfClientFaults(t *testing.T) {
 				closedAfter(tt.send(t, r))
 				r.stop()
 				<-r.ended
+				synctest.Wait()
 				if log := r.log.String(); strings.Contains(log, "level=WARN") {
 					t.Errorf("the log has %s", log)
 				}
@@ -243,6 +245,7 @@ func TestServe_LogOfPanic(t *testing.T) {
 				tr.CloseIdleConnections()
 				r.stop()
 				<-r.ended
+				synctest.Wait() // The record is written after the connection has ended.
 				if !strings.Contains(r.log.String(), "of the handler") {
 					t.Errorf("the log has %s", r.log)
 				}
