@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"docent/internal/chatkit"
+	"docent/internal/httpapi"
 	"docent/internal/testkit/testpipe"
 )
 
@@ -90,4 +92,44 @@ func TestStream_SlowReader(t *testing.T) {
 		}
 	default: // The answer had not begun: the first event did not arrive.
 	}
+}
+
+// Nothing is left of streams that have ended: a bubble does not end before its last
+// goroutine.
+func TestStream_ManyAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var all sync.WaitGroup
+		all.Add(256)
+		s := &chatSite{}
+		s.site = build(s.answering(t.Context(), func(_ context.Context, _ chatkit.Question, a *chatkit.Answer) error {
+			all.Done()
+			all.Wait() // All are open at once.
+			return a.Write("Yes.")
+		}), func(o *httpapi.Options) { o.Chat.Messages = nil })
+		s.url = "http://docent"
+		l := testpipe.New()
+		srv := &http.Server{Handler: s.handler}
+		go srv.Serve(l)
+		var visitors sync.WaitGroup
+		for n := range 256 {
+			token, _ := s.visitors.Session(fmt.Sprint(n), time.Minute)
+			req := s.request(t.Context(), t, create("hello"), "Authorization", "Bearer "+token)
+			visitors.Go(func() {
+				conn := l.Dial()
+				defer conn.Close()
+				go req.Write(conn)
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), "Yes.") {
+					t.Errorf("%v: %s", err, body)
+				}
+			})
+		}
+		visitors.Wait()
+		srv.Close()
+	})
 }

@@ -27,12 +27,13 @@ export function custom(ui) {
 
   async function list() {
     if (listed && Date.now() < listed.fresh) return listed.threads;
+    const pace = await ui.pace();
     const threads = [];
     for (let page = { has_more: true }; page.has_more; ) {
       page = await patient("threads.list", { limit: 9999, order: "desc", after: threads.at(-1)?.id });
       threads.push(...page.data);
     }
-    listed = { threads, fresh: Date.now() + 30 * seconds * (await ui.pace()) };
+    listed = { threads, fresh: Date.now() + 30 * seconds * pace };
     return threads;
   }
 
