@@ -159,36 +159,35 @@ func invalid(within string, err error) error {
 	return &BadRequestError{field, "has the wrong type"}
 }
 
-// take fills the request with the parameters that its type has.
+// take fills the request with the parameters that its type has. It returns the first
+// fault.
 func (r *Request) take(p params) error {
-	var faults []error
-	thread := func() { faults = append(faults, text(&r.ThreadID, p.ThreadID, "thread_id")) }
+	thread := func() error { return text(&r.ThreadID, p.ThreadID, "thread_id") }
 	switch r.Type {
 	case ThreadsCreate:
-		faults = append(faults, r.takeInput(p))
+		return r.takeInput(p)
 	case ThreadsAddUserMessage:
-		thread()
-		faults = append(faults, r.takeInput(p))
+		return first(thread(), r.takeInput(p))
 	case ThreadsRetryAfterItem:
-		thread()
-		faults = append(faults, text(&r.ItemID, p.ItemID, "item_id"))
+		return first(thread(), text(&r.ItemID, p.ItemID, "item_id"))
 	case ThreadsGetByID, ThreadsDelete:
-		thread()
+		return thread()
 	case ThreadsUpdate:
-		thread()
-		faults = append(faults, text(&r.Title, p.Title, "title"), r.checkTitle())
+		return first(thread(), text(&r.Title, p.Title, "title"), r.checkTitle())
 	case ThreadsList:
-		faults = append(faults, r.takeCursor(p))
+		return r.takeCursor(p)
 	case ItemsList:
-		thread()
-		faults = append(faults, r.takeCursor(p))
+		return first(thread(), r.takeCursor(p))
 	case ItemsFeedback:
-		thread()
-		faults = append(faults, r.takeFeedback(p))
+		return first(thread(), r.takeFeedback(p))
 	default:
 		return ErrNotSupported
 	}
-	for _, err := range faults {
+}
+
+// first returns the first error that there is.
+func first(errs ...error) error {
+	for _, err := range errs {
 		if err != nil {
 			return err
 		}
