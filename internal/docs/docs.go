@@ -5,6 +5,7 @@ package docs
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,19 @@ type Site struct {
 	// Dimensions is the length of each vector.
 	Dimensions int
 	Pages      []Page
+}
+
+// VersionOf returns the version of the page at a path, or "" if it is of none.
+func (s *Site) VersionOf(path string) string {
+	prefix, _, versioned := strings.Cut(s.VersionPath, "{version}")
+	rest, ok := strings.CutPrefix(path, prefix)
+	if !versioned || !ok {
+		return ""
+	}
+	if version, _, _ := strings.Cut(rest, "/"); slices.Contains(s.Versions, version) {
+		return version
+	}
+	return s.DefaultVersion
 }
 
 // Page is one page of a site.
