@@ -16,7 +16,7 @@ func around(text string, start, end, length int) string {
 	}
 	length -= 2 * (len(fence) + 1) // For a code block that is cut at both ends.
 	room := max(length-utf8.RuneCountInString(text[start:end]), 0)
-	from := back(text, start, room/2)
+	from := min(back(text, start, room/2), back(text, len(text), length))
 	part, _, _ := cut(text[from:], length)
 	if line := strings.IndexByte(part, '\n'); from > 0 && text[from-1] != '\n' && line >= 0 && from+line < start {
 		part = part[line+1:]
