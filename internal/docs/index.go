@@ -162,6 +162,7 @@ func (l *lexicon) number(word string) int32 {
 
 // finish turns counts into BM25's weights, and drops what only add needs.
 func (l *lexicon) finish() {
+	l.addParts()
 	var total float64
 	for _, n := range l.lengths {
 		total += float64(n)
@@ -183,11 +184,21 @@ func (l *lexicon) finish() {
 
 // score adds to the scores of sections what the terms of a text add to them.
 func (l *lexicon) score(text string, scores []float32) {
+	l.eachKnown(text, func(term int32) {
+		for _, p := range l.postings[term] {
+			scores[p.section] += p.weight
+		}
+	})
+}
+
+// eachKnown calls yield with the terms of a text that the lexicon has.
+func (l *lexicon) eachKnown(text string, yield func(term int32)) {
 	eachTerm(text, func(word string) {
 		if t, known := l.terms[l.analyzer.term(word)]; known {
-			for _, p := range l.postings[t] {
-				scores[p.section] += p.weight
-			}
+			yield(t)
+		}
+		for _, t := range l.parts(word) {
+			yield(t)
 		}
 	})
 }

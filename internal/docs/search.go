@@ -306,20 +306,16 @@ func (s *search) excerpt(number int, section *Section) string {
 // counted by what they are worth.
 func (s *search) bestByWords(l *lexicon, text string) Piece {
 	worth := map[int32]float32{}
-	eachTerm(s.text, func(word string) {
-		if t, known := l.terms[l.analyzer.term(word)]; known && len(l.postings[t]) > 0 {
-			worth[t] = 1 / float32(len(l.postings[t]))
-		}
-	})
+	l.eachKnown(s.text, func(term int32) { worth[term] = 1 / float32(len(l.postings[term])) })
 	var best Piece
 	highest := float32(-1)
 	for _, piece := range Split(text) {
 		found := map[int32]bool{}
 		var sum float32
-		eachTerm(text[piece.Start:piece.End], func(word string) {
-			if t, known := l.terms[l.analyzer.term(word)]; known && !found[t] {
-				found[t] = true
-				sum += worth[t]
+		l.eachKnown(text[piece.Start:piece.End], func(term int32) {
+			if !found[term] {
+				found[term] = true
+				sum += worth[term]
 			}
 		})
 		if sum > highest {

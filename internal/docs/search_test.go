@@ -111,6 +111,11 @@ func TestSearch_Words(t *testing.T) {
 		{"French elision", "fr", "Configurer l'authentification.", "authentification", true},
 		{"French, another form", "fr", "Les déploiements.", "déploiement", true},
 		{"German, another form", "de", "Die Einstellungen ändern.", "Einstellung", true},
+		{"German compound, by its first part", "de", "Das Sitzungstoken läuft ab. Eine Sitzung endet.", "Sitzungen", true},
+		{"German compound, in the question", "de", "Das Token der Sitzung.", "Sitzungstoken", true},
+		{"German compound of three, in the question", "de", "Der Schlüssel der Datenbank im Zugriff.", "Datenbankzugriffsschlüssel", true},
+		{"Dutch compound", "nl", "Het wachtwoord van de gebruiker.", "gebruikerswachtwoord", true},
+		{"no compounds in English", "en", "A pass and a word.", "password", false},
 		{"Russian, another form", "ru", "Настройка серверов.", "сервер", true},
 		{"Arabic with an article", "ar", "تثبيت الخادم", "خادم", true},
 		{"Japanese", "ja", "設定ファイルを編集します。", "設定", true},
@@ -220,6 +225,15 @@ func TestSearch_Order(t *testing.T) {
 	}
 }
 
+// A section with a compound is found by a part that stands alone elsewhere.
+func TestSearch_Compound(t *testing.T) {
+	t.Parallel()
+	site := english(inLanguage("de", page("/a", "", "1: Das Sitzungstoken läuft ab.", "2: Ein Token und noch ein Token.", "3: Die Sitzung.")))
+	if diff := cmp.Diff([]string{"/a#2", "/a#1"}, search(t, site, docs.Query{Question: "token"})); diff != "" {
+		t.Errorf("found (-want +got):\n%s", diff)
+	}
+}
+
 func TestSearch_Language(t *testing.T) {
 	t.Parallel()
 	site := english(
@@ -317,11 +331,13 @@ func TestSearch_Fused(t *testing.T) {
 		{"no direction", constant(0, 0), []string{"/a#2", "/a#1", "/a#4"}, "direction"},
 		{
 			"a call that fails", embedder(func([]string) ([][]float32, error) { return nil, errors.New("down") }),
-			[]string{"/a#2", "/a#1", "/a#4"}, "down",
+			[]string{"/a#2", "/a#1", "/a#4"},
+			"down",
 		},
 		{
 			"no answer", embedder(func([]string) ([][]float32, error) { return nil, nil }),
-			[]string{"/a#2", "/a#1", "/a#4"}, "dimensions",
+			[]string{"/a#2", "/a#1", "/a#4"},
+			"dimensions",
 		},
 	}
 	for _, tt := range tests {
