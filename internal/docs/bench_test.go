@@ -63,7 +63,7 @@ func BenchmarkNewIndex(b *testing.B) {
 func BenchmarkSearch(b *testing.B) {
 	for _, n := range sizes {
 		site := synthetic(n)
-		e := embedder(func([]string) ([][]float32, error) {
+		e := embedFunc(func([]string) ([][]float32, error) {
 			return [][]float32{vector(rand.New(rand.NewPCG(3, 4)), site.Dimensions)}, nil
 		})
 		question := docs.Query{Question: site.Pages[7].Sections[3].Text[:80]}

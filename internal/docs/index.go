@@ -24,7 +24,7 @@ type Index struct {
 	pages    map[string]int // By path, as pathOf returns it.
 	firsts   []int          // The number of each page's first section.
 	lexicons []*lexicon
-	vectors  vectors
+	vectors  vectorTable
 }
 
 // A section of the index is one of the site's, and where it stands there.

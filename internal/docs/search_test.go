@@ -15,15 +15,15 @@ import (
 	"docent/internal/docs"
 )
 
-// embedder makes vectors with a function.
-type embedder func(texts []string) ([][]float32, error)
+// embedFunc makes vectors with a function.
+type embedFunc func(texts []string) ([][]float32, error)
 
-func (e embedder) Embed(_ context.Context, _ string, _ int, texts []string) ([][]float32, error) {
+func (e embedFunc) Embed(_ context.Context, _ string, _ int, texts []string) ([][]float32, error) {
 	return e(texts)
 }
 
 // constant is an embedder that makes the same vector of every text.
-func constant(v ...float32) embedder {
+func constant(v ...float32) embedFunc {
 	return func(texts []string) ([][]float32, error) {
 		var all [][]float32
 		for range texts {
@@ -35,9 +35,9 @@ func constant(v ...float32) embedder {
 
 const base = "https://docs.example.com"
 
-// page returns a page of sections, each written as "anchor: text". The heading of
+// newPage returns a page of sections, each written as "anchor: text". The heading of
 // an anchor is the anchor itself.
-func page(path, title string, sections ...string) docs.Page {
+func newPage(path, title string, sections ...string) docs.Page {
 	p := docs.Page{URL: base + path, Title: title}
 	for _, s := range sections {
 		anchor, text, _ := strings.Cut(s, ": ")
@@ -136,8 +136,8 @@ func TestSearch_Words(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			site := english(
-				inLanguage(tt.language, page("/a", "", "x: "+tt.text)),
-				inLanguage(tt.language, page("/b", "", "y: 12345 qwx")),
+				inLanguage(tt.language, newPage("/a", "", "x: "+tt.text)),
+				inLanguage(tt.language, newPage("/b", "", "y: 12345 qwx")),
 			)
 			got := search(t, site, docs.Query{Question: tt.question})
 			var want []string
@@ -155,7 +155,7 @@ func TestSearch_Words(t *testing.T) {
 // lengths are 6, 6, 5 and 7, their mean 6.
 func TestSearch_BM25(t *testing.T) {
 	t.Parallel()
-	site := english(page("/a", "site",
+	site := english(newPage("/a", "site",
 		"apple: pear fig",       // 3 apple, 1 site, pear, fig
 		"plum: apple apple",     // 3 plum, 1 site, 2 apple
 		"quince: fig",           // 3 quince, 1 site, fig
@@ -186,31 +186,31 @@ func TestSearch_Order(t *testing.T) {
 	}{
 		{
 			"a heading weighs more than text",
-			english(page("/a", "", "one: timeout setup"), page("/b", "", "timeout: one setup")),
+			english(newPage("/a", "", "one: timeout setup"), newPage("/b", "", "timeout: one setup")),
 			docs.Query{Question: "timeout"},
 			[]string{"/b#timeout", "/a#one"},
 		},
 		{
 			"the page's title is the heading of its beginning",
-			english(page("/a", "Install", ": Begin here.", "steps: Do this and that.")),
+			english(newPage("/a", "Install", ": Begin here.", "steps: Do this and that.")),
 			docs.Query{Question: "install"},
 			[]string{"/a", "/a#steps"},
 		},
 		{
 			"a rare word weighs more than a common one",
-			english(page("/a", "", "1: server server", "2: server zone", "3: server", "4: server port")),
+			english(newPage("/a", "", "1: server server", "2: server zone", "3: server", "4: server port")),
 			docs.Query{Question: "server zone"},
 			[]string{"/a#2", "/a#1", "/a#3", "/a#4"},
 		},
 		{
 			"the previous question counts",
-			english(page("/a", "", "1: webhooks secret", "2: tokens secret")),
+			english(newPage("/a", "", "1: webhooks secret", "2: tokens secret")),
 			docs.Query{Question: "its secret", Previous: "How do I set up webhooks?"},
 			[]string{"/a#1", "/a#2"},
 		},
 		{
 			"of equals the first of the site",
-			english(page("/a", "", "1: same"), page("/b", "", "2: same")),
+			english(newPage("/a", "", "1: same"), newPage("/b", "", "2: same")),
 			docs.Query{Question: "same"},
 			[]string{"/a#1", "/b#2"},
 		},
@@ -228,7 +228,7 @@ func TestSearch_Order(t *testing.T) {
 // A section with a compound is found by a part that stands alone elsewhere.
 func TestSearch_Compound(t *testing.T) {
 	t.Parallel()
-	site := english(inLanguage("de", page("/a", "", "1: Das Sitzungstoken läuft ab.", "2: Ein Token und noch ein Token.", "3: Die Sitzung.")))
+	site := english(inLanguage("de", newPage("/a", "", "1: Das Sitzungstoken läuft ab.", "2: Ein Token und noch ein Token.", "3: Die Sitzung.")))
 	if diff := cmp.Diff([]string{"/a#2", "/a#1"}, search(t, site, docs.Query{Question: "token"})); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
@@ -237,9 +237,9 @@ func TestSearch_Compound(t *testing.T) {
 func TestSearch_Language(t *testing.T) {
 	t.Parallel()
 	site := english(
-		inLanguage("en", page("/en", "", "1: docker install", "2: only")),
-		inLanguage("de", page("/de", "", "1: docker installieren")),
-		inLanguage("ja", page("/ja", "", "1: docker 設定")),
+		inLanguage("en", newPage("/en", "", "1: docker install", "2: only")),
+		inLanguage("de", newPage("/de", "", "1: docker installieren")),
+		inLanguage("ja", newPage("/ja", "", "1: docker 設定")),
 	)
 	tests := []struct {
 		name, question, page, accept string
@@ -268,10 +268,10 @@ func TestSearch_Language(t *testing.T) {
 func TestSearch_Version(t *testing.T) {
 	t.Parallel()
 	site := english(
-		ofVersion("1.x", page("/docs/1.x/a", "", "1: word")),
-		ofVersion("2.x", page("/docs/a", "", "2: word")),
-		ofVersion("next", page("/docs/next/a", "", "n: word")),
-		page("/blog", "", "b: word"),
+		ofVersion("1.x", newPage("/docs/1.x/a", "", "1: word")),
+		ofVersion("2.x", newPage("/docs/a", "", "2: word")),
+		ofVersion("next", newPage("/docs/next/a", "", "n: word")),
+		newPage("/blog", "", "b: word"),
 	)
 	site.VersionPath, site.Versions, site.DefaultVersion = "/docs/{version}/", []string{"1.x", "2.x", "next"}, "2.x"
 	tests := []struct {
@@ -314,7 +314,7 @@ func TestSearch_Fused(t *testing.T) {
 	t.Parallel()
 	site := func() *docs.Site {
 		return withVectors(
-			page("/a", "", "1: word", "2: word word other", "3: nothing", "4: word"),
+			newPage("/a", "", "1: word", "2: word word other", "3: nothing", "4: word"),
 			[]float32{0, 1}, []float32{0.6, 0.8}, []float32{1, 0}, nil,
 		)
 	}
@@ -330,12 +330,12 @@ func TestSearch_Fused(t *testing.T) {
 		{"a wrong dimension", constant(1, 0, 0), []string{"/a#2", "/a#1", "/a#4"}, "dimensions"},
 		{"no direction", constant(0, 0), []string{"/a#2", "/a#1", "/a#4"}, "direction"},
 		{
-			"a call that fails", embedder(func([]string) ([][]float32, error) { return nil, errors.New("down") }),
+			"a call that fails", embedFunc(func([]string) ([][]float32, error) { return nil, errors.New("down") }),
 			[]string{"/a#2", "/a#1", "/a#4"},
 			"down",
 		},
 		{
-			"no answer", embedder(func([]string) ([][]float32, error) { return nil, nil }),
+			"no answer", embedFunc(func([]string) ([][]float32, error) { return nil, nil }),
 			[]string{"/a#2", "/a#1", "/a#4"},
 			"dimensions",
 		},
@@ -392,7 +392,7 @@ func TestSearch_SlowEmbedder(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				x := docs.NewIndex(withVectors(page("/a", "", "1: word"), []float32{1, 0}), slow(tt.after))
+				x := docs.NewIndex(withVectors(newPage("/a", "", "1: word"), []float32{1, 0}), slow(tt.after))
 				began := time.Now()
 				found, err := x.Search(t.Context(), docs.Query{Question: "word"}, 10)
 				if err != nil || len(found.Passages) != 1 {
@@ -409,7 +409,7 @@ func TestSearch_SlowEmbedder(t *testing.T) {
 func TestSearch_Canceled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	x := docs.NewIndex(withVectors(page("/a", "", "1: word"), []float32{1, 0}), embedder(func([]string) ([][]float32, error) {
+	x := docs.NewIndex(withVectors(newPage("/a", "", "1: word"), []float32{1, 0}), embedFunc(func([]string) ([][]float32, error) {
 		cancel()
 		return nil, errors.New("gone")
 	}))
@@ -434,7 +434,7 @@ func TestSearch_EmbeddedText(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			x := docs.NewIndex(withVectors(page("/a", "", "1: word"), []float32{1, 0}), embedder(func(texts []string) ([][]float32, error) {
+			x := docs.NewIndex(withVectors(newPage("/a", "", "1: word"), []float32{1, 0}), embedFunc(func(texts []string) ([][]float32, error) {
 				got = append(got, texts...)
 				return constant(1, 0)(texts)
 			}))
@@ -455,8 +455,8 @@ func TestPassages_ReadPage(t *testing.T) {
 		many = append(many, fmt.Sprintf("s%d: word", i))
 	}
 	site := english(
-		page("/many", "Many", many...),
-		page("/read", "Read", "1: word among "+strings.Repeat("other ", 50), "2: nothing", "3: word among "+strings.Repeat("more ", 60), "4: word among "+strings.Repeat("most ", 70)),
+		newPage("/many", "Many", many...),
+		newPage("/read", "Read", "1: word among "+strings.Repeat("other ", 50), "2: nothing", "3: word among "+strings.Repeat("more ", 60), "4: word among "+strings.Repeat("most ", 70)),
 	)
 	tests := []struct {
 		name, page string
@@ -504,7 +504,7 @@ func TestPassages_Excerpt(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			site := english(page("/a", "", "1: "+tt.text))
+			site := english(newPage("/a", "", "1: "+tt.text))
 			found, err := docs.NewIndex(site, nil).Passages(t.Context(), docs.Query{Question: "needle"})
 			if err != nil || len(found.Passages) != 1 {
 				t.Fatalf("found %d passages, error %v", len(found.Passages), err)
@@ -525,7 +525,7 @@ func TestPassages_Excerpt(t *testing.T) {
 // The piece whose vector fits best is the one that is shown.
 func TestPassages_ExcerptByVector(t *testing.T) {
 	t.Parallel()
-	site := withVectors(page("/a", "", "1: "+strings.Repeat("first half\n", 1000)+strings.Repeat("second half\n", 1000)), []float32{1, 0})
+	site := withVectors(newPage("/a", "", "1: "+strings.Repeat("first half\n", 1000)+strings.Repeat("second half\n", 1000)), []float32{1, 0})
 	pieces := site.Pages[0].Sections[0].Pieces
 	pieces[len(pieces)-1].SetVector([]float32{0, 1})
 	found, err := docs.NewIndex(site, constant(0, 1)).Passages(t.Context(), docs.Query{Question: "first"})
@@ -548,7 +548,7 @@ func TestPassages_Link(t *testing.T) {
 		`<script>"'`:  "/a#%3Cscript%3E%22%27",
 		"a#b?c/d&e=f": "/a#a%23b?c/d&e=f",
 	} {
-		p := page("/a", "Title")
+		p := newPage("/a", "Title")
 		if got := strings.TrimPrefix(p.Link(&docs.Section{Anchor: anchor}), base); got != want {
 			t.Errorf("%q: link %q, want %q", anchor, got, want)
 		}
@@ -559,10 +559,10 @@ func TestPassages_Link(t *testing.T) {
 func FuzzSearch(f *testing.F) {
 	long := strings.Repeat("words and code\n```\nx := 1\n", 500)
 	site := english(
-		inLanguage("en", page("/en", "Title", "1: alpha getUserById "+long, "2: "+long+"beta")),
-		inLanguage("de", page("/de", "Titel", "1: Einstellungen "+long)),
-		inLanguage("ja", page("/ja", "題", "1: "+strings.Repeat("設定ファイル", 1500))),
-		inLanguage("ar", page("/ar", "عنوان", "1: تثبيت البرنامج")),
+		inLanguage("en", newPage("/en", "Title", "1: alpha getUserById "+long, "2: "+long+"beta")),
+		inLanguage("de", newPage("/de", "Titel", "1: Einstellungen "+long)),
+		inLanguage("ja", newPage("/ja", "題", "1: "+strings.Repeat("設定ファイル", 1500))),
+		inLanguage("ar", newPage("/ar", "عنوان", "1: تثبيت البرنامج")),
 	)
 	x := docs.NewIndex(site, nil)
 	for _, q := range []string{"", "alpha", "l'été", "設定", "تثبيت", "x\xff", "A_b", "ﬁ", "don’t", "𝒜𝓁𝓅𝒽𝒶"} {

@@ -1,8 +1,8 @@
 package docs
 
-// vectors are those of all pieces, in one piece of memory and in the order in which
+// vectorTable holds the vectors of all pieces, in one piece of memory and in the order in which
 // a search reads them.
-type vectors struct {
+type vectorTable struct {
 	values     []int8
 	pieces     []pieceOf
 	dimensions int
@@ -16,7 +16,7 @@ type pieceOf struct {
 }
 
 // pack moves the site's vectors here. The site's pieces still have them.
-func (v *vectors) pack(x *Index) {
+func (v *vectorTable) pack(x *Index) {
 	v.dimensions = x.site.Dimensions
 	count := 0
 	for i := range x.sections {
@@ -45,7 +45,7 @@ func (v *vectors) pack(x *Index) {
 // score returns how near each section's best piece is to a question, and which
 // piece that is. A score is 1 plus the cosine, or 0 for a section that is not
 // allowed or has no vector.
-func (v *vectors) score(question []int8, scale float32, sections int, allowed func(section int) bool) (scores []float32, best []int32) {
+func (v *vectorTable) score(question []int8, scale float32, sections int, allowed func(section int) bool) (scores []float32, best []int32) {
 	scores, best = make([]float32, sections), make([]int32, sections)
 	for i, p := range v.pieces {
 		if !allowed(int(p.section)) {
