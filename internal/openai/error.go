@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -34,6 +35,10 @@ const (
 	maxRetryAfter     = time.Minute
 	defaultRetryAfter = 5 * time.Second
 )
+
+// quota is OpenAI's type, and an older code, for a project that is out of credit or
+// over its limits of spending.
+const quota = "insufficient_quota"
 
 // Error is a failed call. All of it is for the operator's log. Only Kind and
 // RetryAfter may show in what a visitor gets.
@@ -72,6 +77,20 @@ func (e *Error) RetryAfter() time.Duration {
 		return defaultRetryAfter
 	}
 	return min(max(e.retryAfter, minRetryAfter), maxRetryAfter)
+}
+
+// lasts reports whether a call that OpenAI is too busy for would fail again: an
+// operator must pay, raise a limit or send less.
+func (e *Error) lasts() bool {
+	if e.Status != http.StatusTooManyRequests {
+		return false
+	}
+	switch e.Code {
+	case quota, "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded", "organization_usage_limit_exceeded":
+		return true
+	default:
+		return e.Type == quota || strings.HasPrefix(e.Message, "Request too large")
+	}
 }
 
 // LogValue is what the request log holds of a failure.

@@ -235,6 +235,17 @@ func TestPost_Retry(t *testing.T) {
 		{"busy, then rejected", []http.HandlerFunc{busy, rejected}, 403},
 		{"connection closed once", []http.HandlerFunc{raw(""), good}, 0},
 		{"Retry-After that fits", []http.HandlerFunc{answers(429, "{}", "Retry-After", "1"), good}, 0},
+		{"rate limit", []http.HandlerFunc{says(429, "tokens", "rate_limit_exceeded", "Rate limit reached for m on tokens per min (TPM)."), good}, 0},
+		{"request above the rate limit", []http.HandlerFunc{
+			says(429, "tokens", "rate_limit_exceeded", "Request too large for m on tokens per min (TPM): Limit 40000, Requested 66013."),
+		}, 429},
+		{"quota", []http.HandlerFunc{says(429, "insufficient_quota", "insufficient_quota", "")}, 429},
+		{"quota, by its type alone", []http.HandlerFunc{says(429, "insufficient_quota", "", "")}, 429},
+		{"no credit", []http.HandlerFunc{says(429, "", "credit_balance_exhausted", "")}, 429},
+		{"organization's spend limit", []http.HandlerFunc{says(429, "", "organization_spend_limit_exceeded", "")}, 429},
+		{"project's spend limit", []http.HandlerFunc{says(429, "", "project_spend_limit_exceeded", "")}, 429},
+		{"usage limit", []http.HandlerFunc{says(429, "", "organization_usage_limit_exceeded", "")}, 429},
+		{"busy, then quota", []http.HandlerFunc{busy, says(429, "insufficient_quota", "insufficient_quota", "")}, 429},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
