@@ -10,13 +10,14 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"docent/internal/redact"
 )
 
 const (
-	// maxBody is the most that is read of an answer, in bytes.
+	// maxBody is the most that is read of an answer, in bytes. Vectors may be longer.
 	maxBody = 1 << 20
 	// maxHeader is the most that is read of an answer's header block, in bytes.
 	maxHeader = 64 << 10
@@ -64,6 +65,8 @@ type Client struct {
 	o      Options
 	http   *http.Client
 	tokens redact.Rule // In the base URL.
+
+	embedded atomic.Int64 // Tokens.
 }
 
 // New returns a client with connections of its own.
@@ -111,35 +114,51 @@ func (a Answer) Unusable(reason error) *Error {
 //
 // It fails with an [*Error], or with the context's error if the caller goes away.
 func (c *Client) Post(ctx context.Context, path string, header http.Header, body []byte) (Answer, error) {
-	var a Answer
-	err := c.retry(ctx, func(key string) (err error) {
-		a, err = c.post(ctx, key, path, header, body)
+	return c.call(ctx, request{path: path, header: header, body: body, most: maxBody})
+}
+
+// PostOnce is Post without any repetition.
+func (c *Client) PostOnce(ctx context.Context, path string, header http.Header, body []byte) (Answer, error) {
+	return c.post(ctx, c.o.APIKey.Get(), request{path: path, header: header, body: body, most: maxBody})
+}
+
+// A request is what [Client.Post] sends, and two things that differ from call to
+// call.
+type request struct {
+	path   string
+	header http.Header
+	body   []byte
+	// most is the most that is read of the answer, in bytes.
+	most int
+	// texts are parts of the body that no error may quote.
+	texts []string
+}
+
+// call makes attempts and reads the whole answer.
+func (c *Client) call(ctx context.Context, r request) (a Answer, err error) {
+	err = c.retry(ctx, func(key string) (err error) {
+		a, err = c.post(ctx, key, r)
 		return err
 	})
 	return a, err
 }
 
-// PostOnce is Post without any repetition.
-func (c *Client) PostOnce(ctx context.Context, path string, header http.Header, body []byte) (Answer, error) {
-	return c.post(ctx, c.o.APIKey.Get(), path, header, body)
-}
-
 // post makes one attempt and reads the whole answer.
-func (c *Client) post(ctx context.Context, key, path string, header http.Header, body []byte) (Answer, error) {
-	resp, err := c.send(ctx, key, path, header, body)
+func (c *Client) post(ctx context.Context, key string, r request) (Answer, error) {
+	resp, err := c.send(ctx, key, r)
 	if err != nil {
 		return Answer{}, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // Read to its end, or given up.
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	a := Answer{Body: data, requestID: resp.Header.Get(requestID), scrub: c.scrubber(key)}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, int64(r.most)+1))
+	a := Answer{Body: data, requestID: resp.Header.Get(requestID), scrub: c.scrubber(key, r.texts)}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return Answer{}, unreached(ctx, err, a.scrub)
 	case err != nil:
 		return Answer{}, a.Unusable(fmt.Errorf("the answer was cut short: %w", err))
-	case len(data) > maxBody:
-		return Answer{}, a.Unusable(errors.New("the answer is larger than 1 MB"))
+	case len(data) > r.most:
+		return Answer{}, a.Unusable(fmt.Errorf("the answer is larger than %d kB", r.most>>10))
 	default:
 		return a, nil
 	}
@@ -147,16 +166,16 @@ func (c *Client) post(ctx context.Context, key, path string, header http.Header,
 
 // send makes one attempt. It returns an answer of status 200 with its body open,
 // and makes an error of any other.
-func (c *Client) send(ctx context.Context, key, path string, header http.Header, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.BaseURL+path, bytes.NewReader(body))
+func (c *Client) send(ctx context.Context, key string, r request) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.BaseURL+r.path, bytes.NewReader(r.body))
 	if err != nil {
 		return nil, fmt.Errorf("building the request to OpenAI: %w", withoutURL(err))
 	}
-	maps.Copy(req.Header, header)
+	maps.Copy(req.Header, r.header)
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "docent")
-	scrub := c.scrubber(key)
+	scrub := c.scrubber(key, r.texts)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, unreached(ctx, err, scrub)

@@ -397,7 +397,7 @@ func TestPost_Failures(t *testing.T) {
 		},
 		{
 			"body of 2 MB", answers(200, strings.Repeat("x", 2<<20)), 1,
-			failure{Kind: openai.Rejected, Status: 200, RetryAfter: defaultFor, Text: "OpenAI answered 200: the answer is larger than 1 MB"},
+			failure{Kind: openai.Rejected, Status: 200, RetryAfter: defaultFor, Text: "OpenAI answered 200: the answer is larger than 1024 kB"},
 		},
 		{
 			"header of 100 kB", answers(200, "{}", "X-Padding", strings.Repeat("x", 100<<10)), 3,
