@@ -43,11 +43,21 @@ type enabled struct {
 	Enabled bool `json:"enabled"`
 }
 
-// cancelPath is where a session is cancelled.
-var cancelPath = regexp.MustCompile(`^/v1/chatkit/sessions/([^/]+)/cancel$`)
+const (
+	sessionsPath   = "/v1/chatkit/sessions"
+	embeddingsPath = "/v1/embeddings"
+)
 
-// OpenAI is a stand-in for the part of OpenAI's API that mints ChatKit
-// sessions and cancels them. It checks requests as strictly as OpenAI does.
+var (
+	// cancelPath is where a session is cancelled.
+	cancelPath = regexp.MustCompile(`^/v1/chatkit/sessions/([^/]+)/cancel$`)
+	// searchPath is where a vector store is searched.
+	searchPath = regexp.MustCompile(`^/v1/vector_stores/([^/]+)/search$`)
+)
+
+// OpenAI is a stand-in for parts of OpenAI's API: those that mint ChatKit sessions
+// and cancel them, embed texts, and search vector stores. It checks requests as
+// strictly as OpenAI does.
 type OpenAI struct {
 	mu       sync.Mutex
 	key      string
@@ -56,11 +66,21 @@ type OpenAI struct {
 	asked    []SessionRequest
 	keys     []string
 	minted   map[string]bool // Whether the session of this ID is active.
+	embedded int
+	stores   map[string][]chunk // Vector stores by ID.
+	latency  time.Duration
 }
 
 // NewOpenAI returns a stand-in that knows one key and one workflow.
 func NewOpenAI(key, workflow string) *OpenAI {
-	return &OpenAI{key: key, workflow: workflow, minted: map[string]bool{}}
+	return &OpenAI{key: key, workflow: workflow, minted: map[string]bool{}, stores: map[string][]chunk{}}
+}
+
+// SetLatency makes the stand-in wait before each answer.
+func (o *OpenAI) SetLatency(d time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.latency = d
 }
 
 // SetKey replaces the key, as a rotation does.
@@ -120,7 +140,7 @@ func (o *OpenAI) Listen() (baseURL string, stop func() error, err error) {
 // ServeHTTP implements [http.Handler].
 func (o *OpenAI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
-	key, workflow := o.key, o.workflow
+	key, latency := o.key, o.latency
 	o.keys = append(o.keys, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	var fault http.HandlerFunc
 	if len(o.faults) > 0 {
@@ -128,34 +148,55 @@ func (o *OpenAI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	o.mu.Unlock()
 
+	select {
+	case <-r.Context().Done(): // The client has gone.
+		return
+	case <-time.After(latency):
+	}
 	w.Header().Set("X-Request-Id", "req_"+strings.ToLower(rand.Text()))
-	cancelled := cancelPath.FindStringSubmatch(r.URL.Path)
-	var s SessionRequest
+	cancelled, searched := cancelPath.FindStringSubmatch(r.URL.Path), searchPath.FindStringSubmatch(r.URL.Path)
 	switch {
 	case fault != nil:
 		fault(w, r)
-	case r.URL.Path != "/v1/chatkit/sessions" && cancelled == nil:
+	case r.URL.Path != sessionsPath && r.URL.Path != embeddingsPath && cancelled == nil && searched == nil:
 		openAIError(w, http.StatusNotFound, "unknown_url", "Invalid URL ("+r.Method+" "+r.URL.Path+")")
 	case r.Method != http.MethodPost:
 		openAIError(w, http.StatusMethodNotAllowed, "method_not_supported", "Not allowed to "+r.Method+" on this URL.")
 	case r.Header.Get("Authorization") != "Bearer "+key:
 		openAIError(w, http.StatusUnauthorized, "invalid_api_key", "Incorrect API key provided: "+masked(r)+".")
+	case r.URL.Path == embeddingsPath:
+		o.embed(w, r)
+	case searched != nil:
+		o.search(w, r, searched[1])
 	case r.Header.Get("OpenAI-Beta") != "chatkit_beta=v1":
 		openAIError(w, http.StatusBadRequest, "invalid_beta", "You must provide the 'OpenAI-Beta' header.")
 	case cancelled != nil:
 		o.cancel(w, cancelled[1])
-	case readRequest(r, &s) != nil:
-		openAIError(w, http.StatusBadRequest, "invalid_request", "The request is not valid.")
-	case s.Workflow.ID != workflow:
-		openAIError(w, http.StatusNotFound, "", fmt.Sprintf("Workflow with id '%s' not found.", s.Workflow.ID))
 	default:
-		id := "cksess_" + strings.ToLower(rand.Text())
-		o.mu.Lock()
+		o.session(w, r)
+	}
+}
+
+// session mints a session for a valid request.
+func (o *OpenAI) session(w http.ResponseWriter, r *http.Request) {
+	var s SessionRequest
+	if err := readRequest(r, &s); err != nil {
+		openAIError(w, http.StatusBadRequest, "invalid_request", "The request is not valid.")
+		return
+	}
+	id := "cksess_" + strings.ToLower(rand.Text())
+	o.mu.Lock()
+	known := s.Workflow.ID == o.workflow
+	if known {
 		o.asked = append(o.asked, s)
 		o.minted[id] = true
-		o.mu.Unlock()
-		mint(w, id, s)
 	}
+	o.mu.Unlock()
+	if !known {
+		openAIError(w, http.StatusNotFound, "", fmt.Sprintf("Workflow with id '%s' not found.", s.Workflow.ID))
+		return
+	}
+	mint(w, id, s)
 }
 
 func (o *OpenAI) cancel(w http.ResponseWriter, id string) {
@@ -220,12 +261,28 @@ func mint(w http.ResponseWriter, id string, s SessionRequest) {
 	})
 }
 
+// decode reads the JSON of a request. It refuses a request that has none, or a field
+// that OpenAI does not know.
+func decode(w http.ResponseWriter, r *http.Request, v any) bool {
+	dec := json.NewDecoder(io.LimitReader(r.Body, 16<<20))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil || r.Header.Get("Content-Type") != "application/json" {
+		openAIError(w, http.StatusBadRequest, "", "We could not parse the JSON body of your request.")
+		return false
+	}
+	return true
+}
+
 func openAIError(w http.ResponseWriter, status int, code, message string) {
+	openAIFault(w, status, "invalid_request_error", code, message)
+}
+
+func openAIFault(w http.ResponseWriter, status int, typ, code, message string) {
 	var c any // OpenAI sends null if there is none.
 	if code != "" {
 		c = code
 	}
-	writeJSON(w, status, map[string]any{"error": map[string]any{"message": message, "type": "invalid_request_error", "param": nil, "code": c}})
+	writeJSON(w, status, map[string]any{"error": map[string]any{"message": message, "type": typ, "param": nil, "code": c}})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
