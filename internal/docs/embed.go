@@ -52,7 +52,7 @@ type Embedding struct {
 func Plan(s *Site, model string, dimensions int, previous ...*Site) *Embedding {
 	known := map[string]Piece{}
 	for _, old := range previous {
-		if old == nil || old.Model != model || old.Dimensions != dimensions {
+		if old == nil || old.Model != model {
 			continue
 		}
 		old.eachPiece(func(text string, p *Piece) {

@@ -268,6 +268,23 @@ func TestRun_Failures(t *testing.T) {
 	}
 }
 
+// TestRun_FirstFailure has one batch fail after another.
+func TestRun_FirstFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := &embedder{fail: func(_ context.Context, texts []string) error {
+			var n int
+			fmt.Sscanf(texts[0], "Page\ntext %d", &n)
+			time.Sleep(time.Duration(1000-n) * time.Second)
+			return fmt.Errorf("broken at %d", n)
+		}}
+		err := docs.Plan(siteOf(numbered(256)...), "m", 2).Run(t.Context(), e, ignore, saved)
+		if err == nil || err.Error() != "broken at 128" {
+			t.Errorf("error %v, want that of the second batch, which failed first", err)
+		}
+	})
+}
+
 // vectors is an embedder that returns one vector for all texts, or none at all.
 type vectors []float32
 

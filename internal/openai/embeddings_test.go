@@ -1,6 +1,7 @@
 package openai_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -100,6 +101,7 @@ func TestEmbed_Answers(t *testing.T) {
 		{"arrays of numbers", vectors(item(0, "[1, 2.0]"), item(1, "[ 3,\n4e0 ]")), ""},
 		{"escaped base64", vectors(item(0, strings.ReplaceAll(a, "A", `\u0041`)), item(1, b)), ""},
 		{"no usage", `{"data":[` + item(0, a) + "," + item(1, b) + `]}`, ""},
+		{"negative usage", `{"data":[` + item(0, a) + "," + item(1, b) + `],"usage":{"prompt_tokens":-1}}`, ""},
 		{"too few", vectors(item(0, a)), "it has 1 vectors for 2 texts"},
 		{"too many", vectors(item(0, a), item(1, b), item(2, b)), "it has 3 vectors for 2 texts"},
 		{"none", vectors(), "it has 0 vectors for 2 texts"},
@@ -130,6 +132,9 @@ func TestEmbed_Answers(t *testing.T) {
 			ctx, c := u.client(t, "/v1", secret{value: key})
 			got, err := c.Embed(ctx, model, 2, []string{"one", "two"})
 			u.wantCalls(t, "/v1/embeddings "+key)
+			if n := c.EmbeddedTokens(); n < 0 {
+				t.Errorf("%d tokens", n)
+			}
 			if tt.want == "" {
 				if diff := cmp.Diff([][]float32{{1, 2}, {3, 4}}, got); diff != "" || err != nil {
 					t.Errorf("%v, vectors (-want +got):\n%s", err, diff)
@@ -143,6 +148,23 @@ func TestEmbed_Answers(t *testing.T) {
 				t.Errorf("%+v, want %q", f, tt.want)
 			}
 		})
+	}
+}
+
+// TestEmbed_EndlessAnswer has a server that never ends its answer. It is not read to
+// the end of the budget.
+func TestEmbed_EndlessAnswer(t *testing.T) {
+	t.Parallel()
+	ctx, c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		for spaces := bytes.Repeat([]byte(" "), 64<<10); ; {
+			if _, err := w.Write(spaces); err != nil {
+				return
+			}
+		}
+	}).client(t, "/v1", secret{value: key})
+	_, err := c.Embed(ctx, model, 2, []string{"one"})
+	if f := failureOf(t, err); f.Text != "OpenAI answered 200: the answer is larger than 1024 kB" {
+		t.Errorf("error %q", f.Text)
 	}
 }
 
@@ -338,6 +360,7 @@ func TestEmbed_QuotedText(t *testing.T) {
 		{"message", says(400, "", "", "bad input: "+question)},
 		{"a part of it", says(400, "", "", "bad input: the “witness” programme…")},
 		{"in one line", says(400, "", "", strings.ReplaceAll(question, "\n", " "))},
+		{"lines in one", says(400, "", "", "bad input: of the witness box")},
 		{"type and code", says(400, question, question, "")},
 		{"request ID", answers(400, "{}", "X-Request-Id", "of the “witness” programme")},
 		{"a short text", says(400, "", "", "no witness!")},
@@ -347,7 +370,7 @@ func TestEmbed_QuotedText(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx, c := serve(t, tt.answers).client(t, "/v1", secret{value: key})
-			_, err := c.Embed(ctx, model, 1, []string{"another text", question, "witness!"})
+			_, err := c.Embed(ctx, model, 1, []string{"another text", question, "witness!", "of\nthe\nwitness\nbox"})
 			if err == nil {
 				t.Fatal("no error")
 			}

@@ -82,9 +82,6 @@ func (e *Error) RetryAfter() time.Duration {
 // lasts reports whether a call that OpenAI is too busy for would fail again: an
 // operator must pay, raise a limit or send less.
 func (e *Error) lasts() bool {
-	if e.Status != http.StatusTooManyRequests {
-		return false
-	}
 	switch e.Code {
 	case quota, "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded", "organization_usage_limit_exceeded":
 		return true

@@ -240,6 +240,7 @@ func TestPost_Retry(t *testing.T) {
 			says(429, "tokens", "rate_limit_exceeded", "Request too large for m on tokens per min (TPM): Limit 40000, Requested 66013."),
 		}, 429},
 		{"quota", []http.HandlerFunc{says(429, "insufficient_quota", "insufficient_quota", "")}, 429},
+		{"quota, by its code alone", []http.HandlerFunc{says(429, "", "insufficient_quota", "")}, 429},
 		{"quota, by its type alone", []http.HandlerFunc{says(429, "insufficient_quota", "", "")}, 429},
 		{"no credit", []http.HandlerFunc{says(429, "", "credit_balance_exhausted", "")}, 429},
 		{"organization's spend limit", []http.HandlerFunc{says(429, "", "organization_spend_limit_exceeded", "")}, 429},

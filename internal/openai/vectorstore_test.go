@@ -106,6 +106,7 @@ func TestVectorStore_Passage(t *testing.T) {
 			"name that is a URL", file("https://docs.example.com/a.html", `{}`, "text"),
 			[]docs.Passage{{URL: "https://docs.example.com/a.html", Title: "https://docs.example.com/a", Text: "text", Score: score}},
 		},
+		{"name with control characters", file("a\u001b[31m\n\ue200b.md", `{}`, "text"), []docs.Passage{{Title: "a[31m b", Text: "text", Score: score}}},
 		{"no name", file("", `{"url":"http://docs.example.com/a"}`, "text"), []docs.Passage{{
 			URL: "http://docs.example.com/a", Title: "http://docs.example.com/a", Text: "text", Score: score,
 		}}},
