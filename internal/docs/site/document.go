@@ -281,7 +281,7 @@ func isHidden(n *html.Node) bool {
 				return true
 			}
 		case "aria-hidden":
-			if a.Val == "true" {
+			if a.Val == "true" && !hasClass(n, titleClasses) {
 				return true
 			}
 		case "style":
@@ -321,11 +321,8 @@ func isEditLink(n *html.Node) bool {
 	if rel := attr(n, "rel"); rel == "edit" || rel == "prev" || rel == "next" {
 		return true
 	}
-	if !strings.Contains(attr(n, "href"), "/edit/") {
-		return false
-	}
 	text := strings.ToLower(strings.TrimSpace(textOf(n)))
-	return strings.HasPrefix(text, "edit") || strings.HasPrefix(text, "suggest") || strings.HasPrefix(text, "improve")
+	return strings.HasPrefix(text, "edit this page") || strings.HasPrefix(text, "edit") && strings.Contains(attr(n, "href"), "/edit/")
 }
 
 // isNote reports whether an aside is a note to the text around it.
@@ -373,6 +370,9 @@ func isHeading(n *html.Node) bool {
 
 // isBlock reports whether an element starts a line of its own.
 func isBlock(n *html.Node) bool {
+	if n.DataAtom == atom.Span && n.Parent != nil && n.Parent.DataAtom == atom.H1 && hasClass(n, heroClasses) {
+		return true
+	}
 	switch n.DataAtom {
 	case atom.A, atom.Abbr, atom.Acronym, atom.B, atom.Bdi, atom.Bdo, atom.Big, atom.Cite, atom.Code, atom.Data, atom.Del,
 		atom.Dfn, atom.Em, atom.Font, atom.I, atom.Img, atom.Ins, atom.Kbd, atom.Label, atom.Mark, atom.Math, atom.Nobr,

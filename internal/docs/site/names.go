@@ -31,7 +31,9 @@ var droppedClasses = set(
 	"sidebar", "navbar", "site-header", "site-footer", "pagination", "pager", "skip-link", "skip-to-content", "skipLink",
 	"sl-anchor-link", "td-heading-self-link", "toc-drawer",
 	"copy", "copy-button", "copybtn", "copybutton", "copy-code-button", "copy-to-clipboard-button", "clipboard-button",
-	"nav-chapters", "mobile-nav-chapters", "cookie-banner",
+	"nav-chapters", "mobile-nav-chapters", "cookie-banner", "toctree-wrapper",
+	"edit-page", "page-nav", "page-footer-meta", "page-footer", "post-nav", "paginav", "post-navigation", "td-page-meta", "prev-next",
+	"linenos", "linenodiv",
 )
 
 // droppedRoles are the ARIA roles of the same.
@@ -51,6 +53,13 @@ var permalinkClasses = set(
 )
 
 var noteClasses = set("note", "tip", "hint", "info", "important", "warning", "caution", "danger", "attention", "seealso", "example", "footnote")
+
+// titleClasses are for titles of notes that are hidden from screen readers alone,
+// which read a label in their place: those of Starlight.
+var titleClasses = set("starlight-aside__title")
+
+// heroClasses are for the lines of the large heading of VitePress' home page.
+var heroClasses = set("name", "text")
 
 // gutterClasses are for what stands in a code block besides the code.
 var gutterClasses = set(

@@ -379,7 +379,7 @@ func language(n *html.Node) string {
 			break
 		}
 	}
-	for range 4 {
+	for range 8 { // A table that numbers the lines may stand between.
 		if n == nil || n.Type != html.ElementNode {
 			break
 		}
@@ -401,7 +401,8 @@ func languageOf(n *html.Node) string {
 			break
 		}
 		for _, prefix := range []string{"language-", "lang-", "highlight-source-", "highlight-"} {
-			if rest, ok := strings.CutPrefix(class, prefix); ok {
+			rest, ok := strings.CutPrefix(class, prefix)
+			if ok && (prefix != "lang-" || n.DataAtom == atom.Code || n.DataAtom == atom.Pre) {
 				name = rest
 				break
 			}
