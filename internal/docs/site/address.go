@@ -189,7 +189,9 @@ func (a *addresses) follow(files []*file, own []*url.URL, byKey map[string]int) 
 				f.leave(otherSite)
 			}
 		case key(strings.TrimPrefix(u.Path, a.base.Path)) == key(f.path):
-			own[i] = &url.URL{Scheme: a.base.Scheme, Host: a.base.Host, Path: u.Path}
+			if !strings.HasSuffix(u.Path, "/index.html") { // Visitors see the folder.
+				own[i] = &url.URL{Scheme: a.base.Scheme, Host: a.base.Host, Path: u.Path}
+			}
 		default:
 			j, ok := byKey[key(strings.TrimPrefix(u.Path, a.base.Path))]
 			if ok {

@@ -122,11 +122,9 @@ func (d *document) firstFragment(n *html.Node) string {
 	if id := d.fragment(n); id != "" {
 		return id
 	}
-	for c := range n.Descendants() {
-		if c.Type == html.ElementNode {
-			if id := d.fragment(c); id != "" {
-				return id
-			}
+	for c := range elements(n) {
+		if id := d.fragment(c); id != "" {
+			return id
 		}
 	}
 	return ""
@@ -334,6 +332,18 @@ func isNote(n *html.Node) bool {
 		class = strings.ToLower(class)
 		if noteClasses[class] || strings.HasPrefix(class, "admonition") || strings.HasPrefix(class, "callout") ||
 			strings.HasPrefix(class, "alert") || strings.HasPrefix(class, "starlight-aside") {
+			return true
+		}
+	}
+	return false
+}
+
+// isNoteTitle reports whether n is the title of a note.
+func isNoteTitle(n *html.Node) bool {
+	for class := range strings.FieldsSeq(attr(n, "class")) {
+		class = strings.ToLower(class)
+		if (strings.Contains(class, "title") || strings.Contains(class, "heading")) &&
+			slices.ContainsFunc(noteWords, func(word string) bool { return strings.Contains(class, word) }) {
 			return true
 		}
 	}

@@ -61,6 +61,9 @@ var titleClasses = set("starlight-aside__title")
 // heroClasses are for the lines of the large heading of VitePress' home page.
 var heroClasses = set("name", "text")
 
+// noteWords are in the classes of the titles of notes.
+var noteWords = []string{"admonition", "custom-block", "callout", "alert", "aside"}
+
 // gutterClasses are for what stands in a code block besides the code.
 var gutterClasses = set(
 	"linenos", "linenodiv", "lineno", "linenumber", "line-number", "line-numbers-rows", "line-numbers-wrapper",

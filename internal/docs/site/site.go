@@ -195,7 +195,7 @@ func (r *reader) readAll(ctx context.Context, names []string) ([]*file, error) {
 func (f *file) leave(reason string) { f.reason = cmp.Or(f.reason, reason) }
 
 // dropRepeats drops the text that stands on more than half of the pages in one
-// language. Headings stay.
+// language. Headings with an anchor stay.
 func dropRepeats(files []*file) {
 	pages := map[string]int{}
 	type text struct{ language, text string }
@@ -208,7 +208,7 @@ func dropRepeats(files []*file) {
 		seen := map[string]bool{}
 		for i := range f.blocks {
 			b := &f.blocks[i]
-			if s := b.text(); b.isText() && !seen[s] {
+			if s := b.text(); b.isFrame() && !seen[s] {
 				seen[s] = true
 				counts[text{f.language, s}]++
 			}
@@ -218,14 +218,17 @@ func dropRepeats(files []*file) {
 		if n := pages[f.language]; n >= minRepeats {
 			for i := range f.blocks {
 				b := &f.blocks[i]
-				b.repeated = b.isText() && counts[text{f.language, b.text()}]*2 > n
+				b.repeated = b.isFrame() && counts[text{f.language, b.text()}]*2 > n
 			}
 		}
 	}
 }
 
-// isText reports whether a block is text, as is a heading without an anchor.
-func (b *block) isText() bool { return b.level == 0 || b.level > 1 && b.anchor == "" }
+// isFrame reports whether a block is a part of the frame if it stands on most pages.
+// A heading without an anchor is text.
+func (b *block) isFrame() bool {
+	return !b.mayRepeat && (b.level == 0 || b.level > 1 && b.anchor == "")
+}
 
 // sections splits the page at its headings. The first h1 is the page's title: its
 // text belongs to the page's beginning. A heading without an anchor, or with the

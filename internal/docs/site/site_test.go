@@ -76,7 +76,7 @@ func TestRead_Sections(t *testing.T) {
 		"no anchor":               {`<h2 id=a>A</h2><p>a</p><h2>B</h2><p>b</p>`, []docs.Section{section("a", "A", "a\n\nB\n\nb")}},
 		"the same anchor twice":   {`<h2 id=a>A</h2><p>a</p><h2 id=a>B</h2><p>b</p>`, []docs.Section{section("a", "A", "a\n\nB\n\nb")}},
 		"an anchor of other text": {`<p id=a>P</p><h2 id=a>A</h2><p>a</p>`, []docs.Section{section("", "", "P\n\nA\n\na")}},
-		"an anchor in a template": {`<template><p id=a></p></template><h2 id=a>A</h2><p>a</p>`, []docs.Section{section("a", "A", "a")}},
+		"an anchor in a template": {`<template><p id=a>x</p></template><h2 id=a>A</h2><p>a</p>`, []docs.Section{section("a", "A", "a")}},
 		"anchors to escape": {
 			`<h2 id="50% off/on?#">A</h2><p>a</p><h2 id="größe">B</h2><p>b</p><h2 id="two words">C</h2><p>c</p>`,
 			[]docs.Section{section("50% off/on?#", "A", "a"), section("größe", "B", "b"), section("two words", "C", "c")},
@@ -113,7 +113,12 @@ func TestRead_Sections(t *testing.T) {
 			`<p>See:</p><ol><li>a<ul><li>b</ul></li><li><p>c</p><p>d</p></li><li>e</ol><ul><li>f</ul>`,
 			[]docs.Section{section("", "", "See:\n\n- a\n  - b\n- c\n\nd\n\n- e\n\n- f")},
 		},
-		"definitions":      {`<dl><dt>a<dd>A.<dt>b<dd><p>B.</p><p>C.</p></dl>`, []docs.Section{section("", "", "a\nA.\n\nb\nB.\n\nC.")}},
+		"definitions":          {`<dl><dt>a<dd>A.<dt>b<dd><p>B.</p><p>C.</p></dl>`, []docs.Section{section("", "", "a\nA.\n\nb\nB.\n\nC.")}},
+		"found by the browser": {`<p hidden=until-found>a</p>`, []docs.Section{section("", "", "a")}},
+		"one anchor of two headings": {
+			`<section id=a><h2>A<a class=headerlink href="#a">¶</a></h2><p>a</p><h2>B<a class=headerlink href="#a">¶</a></h2></section>`,
+			[]docs.Section{section("a", "A", "a\n\nB")},
+		},
 		"details":          {`<details><summary>More</summary><div style="display:none">Hidden.</div></details>`, []docs.Section{section("", "", "More\n\nHidden.")}},
 		"pictures":         {`<p>A <img src=a alt="red bird">.</p>`, []docs.Section{section("", "", "A red bird.")}},
 		"formulas, once":   {`<p><span class=katex><math><mi>x</mi><annotation encoding="application/x-tex">x_1</annotation></math><span aria-hidden=true>x1</span></span></p>`, []docs.Section{section("", "", "x_1")}},
@@ -121,7 +126,7 @@ func TestRead_Sections(t *testing.T) {
 		"panels by place":  {`<div><ul role=tablist><li role=tab>npm<li role=tab>yarn</ul><div><div role=tabpanel>i</div><div role=tabpanel hidden>y</div></div></div>`, []docs.Section{section("", "", "npm\n\ni\n\nyarn\n\ny")}},
 		"panels by name":   {`<div><a role=tab id=t2>two</a><a role=tab aria-controls=p1>one</a></div><div role=tabpanel id=p1>1</div><div role=tabpanel aria-labelledby=t2 style="display: none">2</div>`, []docs.Section{section("", "", "one\n\n1\n\ntwo\n\n2")}},
 		"panels of labels": {`<div class="tabbed-set tabbed-alternate"><input type=radio><div class=tabbed-labels><label for=a>A</label><label for=b>B</label></div><div class=tabbed-content><div class=tabbed-block>1</div><div class=tabbed-block>2</div></div></div>`, []docs.Section{section("", "", "A\n\n1\n\nB\n\n2")}},
-		"panels in panels": {`<div><b role=tab>A</b><div role=tabpanel><div><b role=tab>B</b><div role=tabpanel hidden>1</div></div></div></div>`, []docs.Section{section("", "", "A\n\nB\n\n1")}},
+		"panels in panels": {`<div><b role=tab>A&#27;</b><div role=tabpanel><div><b role=tab>B</b><div role=tabpanel hidden>1</div></div></div></div>`, []docs.Section{section("", "", "A\n\nB\n\n1")}},
 		"a panel to ignore": {
 			`<div><b role=tab>A</b><div role=tabpanel data-pagefind-ignore>1</div></div><p>x</p>`, []docs.Section{section("", "", "x")},
 		},
@@ -182,6 +187,7 @@ func TestRead_NotContent(t *testing.T) {
 		"edit link":            `<a href="https://git.test/edit/main/a.md">Edit secret</a>`,
 		"next page":            `<a rel=next href=/b>secret</a>`,
 		"links on the side":    `<aside><a href=/b>secret</a></aside>`,
+		"label of an input":    `<label for=a>secret</label>`,
 		"tab":                  `<b role=tab>secret</b>`,
 		"outside":              `</main><div>secret</div><main>`,
 	} {
@@ -264,8 +270,8 @@ func TestRead_Pages(t *testing.T) {
 		},
 		"own form by canonical link": {
 			base:  base,
-			files: map[string]string{"a.html": page(canonical("https://docs.test/a"), "a"), "b/index.html": page(canonical("/b"), "b"), "c.html": page(canonical("c?x=1#y"), "c")},
-			taken: []string{"https://docs.test/a", "https://docs.test/b", "https://docs.test/c"},
+			files: map[string]string{"a.html": page(canonical("https://docs.test/a"), "a"), "b/index.html": page(canonical("/b"), "b"), "c.html": page(canonical("c?x=1#y"), "c"), "d/index.html": page(canonical("index.html"), "d")},
+			taken: []string{"https://docs.test/a", "https://docs.test/b", "https://docs.test/c", "https://docs.test/d/"},
 		},
 		"own form by sitemap": {
 			base:  base,
@@ -278,9 +284,10 @@ func TestRead_Pages(t *testing.T) {
 				"a.html": page(`<meta http-equiv=refresh content="0; url=b.html">`, "a"), "b.html": page("", "b"),
 				"c.html": page(`<meta http-equiv=Refresh content="5;URL='https://other.test/'">`, "c"),
 				"d.html": page(`<meta http-equiv=refresh content="300">`, "d"),
+				"f.html": page(`<meta http-equiv=refresh content="300; url=#top">`, "f"),
 				"e.html": page(`<noscript><meta http-equiv=refresh content="0; url=b.html"></noscript>`, "e"),
 			},
-			taken: []string{"https://docs.test/b.html", "https://docs.test/d.html", "https://docs.test/e.html"},
+			taken: []string{"https://docs.test/b.html", "https://docs.test/d.html", "https://docs.test/e.html", "https://docs.test/f.html"},
 			left:  []string{"a.html: redirect", "c.html: redirect"},
 		},
 		"noindex": {
@@ -326,6 +333,14 @@ func TestRead_Pages(t *testing.T) {
 		"base by sitemap": {
 			files: map[string]string{"index.html": page("", "i"), "a.html": page("", "a"), "sitemap-0.xml": `<urlset><url><loc>https://docs.test/p/a</loc></url><url><loc>https://docs.test/p/</loc></url></urlset>`},
 			taken: []string{"https://docs.test/p/a", "https://docs.test/p/"},
+		},
+		"base not by a redirect": {
+			files: map[string]string{
+				"index.html": page(`<meta http-equiv=refresh content="0; url=en/">`+canonical("https://docs.test/en/"), "i"), "en/index.html": page("", "e"),
+				"sitemap.xml": `<urlset><url><loc>https://docs.test/en/</loc></url></urlset>`,
+			},
+			taken: []string{"https://docs.test/en/"},
+			left:  []string{"index.html: redirect"},
 		},
 		"built for another URL": {
 			base:  "http://localhost:8080/",
@@ -395,12 +410,12 @@ func TestRead_Pages(t *testing.T) {
 func TestRead_Titles(t *testing.T) {
 	t.Parallel()
 	s, _, err := site.Read(t.Context(), folder(map[string]string{
-		"a.html": "<title>A | Site</title><main><h1>The <b>A</b><a href='#a'>#</a></h1>1</main>",
-		"b.html": "<title>B | C | Site</title><main>2</main>",
-		"c.html": "<title>C | Site</title><main><header><h1 id=c>Outside</h1></header><div class=vp-doc>3</div></main>",
-		"d.html": "<meta property=og:title content=Social><main>4</main>",
-		"e.html": "<title>\x1b[2JE\u202E</title><header><h1>Site</h1></header><main>5</main>",
-		"f.html": "<main>6</main>",
+		"a.html":       "<title>A | Site</title><main><h1>The <b>A</b><a href='#a'>#</a></h1>1</main>",
+		"b.html":       "<title>B | C | Site</title><main>2</main>",
+		"c.html":       "<title>C | Site</title><main><header><h1 id=c>Outside</h1></header><div class=vp-doc>3</div></main>",
+		"d.html":       "<meta property=og:title content=So\x07cial><main>4</main>",
+		"e.html":       "<title>\x1b[2JE\u202E</title><header><h1>Site</h1></header><main>5</main>",
+		"f\u202E.html": "<main>6</main>",
 	}), site.Options{Base: base})
 	if err != nil {
 		t.Fatal(err)
@@ -436,7 +451,7 @@ func TestRead_Languages(t *testing.T) {
 	t.Parallel()
 	s, _, err := site.Read(t.Context(), folder(map[string]string{
 		"a.html": "<html lang=pt-BR><main>7</main>", "b.html": "<html lang=DE><main>8</main>", "c.html": "<html lang=de_AT><main lang=en-GB>9</main>",
-		"d.html": "<main>10</main>", "e.html": "<html lang='\x1b[2J'><main>11</main>", "f.html": "<html lang=de><main>12</main>",
+		"d.html": "<html lang=x><main>10</main>", "e.html": "<html lang='\x1b[2J'><main>11</main>", "f.html": "<html lang=de><main>12</main>",
 	}), site.Options{Base: base})
 	if err != nil {
 		t.Fatal(err)
@@ -472,14 +487,14 @@ func TestRead_Repeats(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{}
 	for i := range 5 {
-		files[fmt.Sprintf("%d.html", i)] = fmt.Sprintf("<main><p>Own %d.</p><p>Ours.</p><h2 id=f>Feedback</h2><p>Tell us.</p><h2 id=n>Notes</h2></main>", i)
+		files[fmt.Sprintf("%d.html", i)] = fmt.Sprintf("<main><p>Own %d.</p><p>Ours.</p><div class=admonition><p class=admonition-title>Note</p><p>%[1]d</p></div><pre>ls</pre><div><b role=tab>npm</b><div role=tabpanel><p>%[1]d!</p></div></div><h2 id=f>Feedback</h2><p>Tell us.</p><h2 id=n>Notes</h2></main>", i)
 	}
 	files["2.html"] += "<p>Twice.</p><p>Twice.</p>"
 	s, _, err := site.Read(t.Context(), folder(files), site.Options{Base: base})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []docs.Section{section("", "", "Own 3."), section("n", "Notes", "")}
+	want := []docs.Section{section("", "", "Own 3.\n\nNote\n\n3\n\n```\nls\n```\n\nnpm\n\n3!"), section("n", "Notes", "")}
 	if diff := cmp.Diff(want, s.Pages[3].Sections); diff != "" {
 		t.Error(diff)
 	}
@@ -488,7 +503,7 @@ func TestRead_Repeats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(section("", "", "Own 3.\n\nOurs."), s.Pages[2].Sections[0]); diff != "" {
+	if diff := cmp.Diff(section("", "", "Own 3.\n\nOurs.\n\nNote\n\n3\n\n```\nls\n```\n\nnpm\n\n3!"), s.Pages[2].Sections[0]); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -501,12 +516,14 @@ func TestRead_Faults(t *testing.T) {
 		options site.Options
 		want    string
 	}{
-		"no HTML":           {folder(map[string]string{"a.txt": "a"}), site.Options{Base: base}, "no HTML files"},
-		"no URL":            {good, site.Options{}, "give it with --site"},
-		"a URL of no web":   {good, site.Options{Base: "ftp://docs.test/"}, "ftp://docs.test/"},
-		"a URL of a query":  {good, site.Options{Base: "https://docs.test/?a"}, "without a user, query and fragment"},
-		"no such folder":    {missing{}, site.Options{Base: base}, "reading the folder"},
-		"no version's path": {good, site.Options{Base: base, VersionPath: "/docs/"}, "{version}"},
+		"no HTML":             {folder(map[string]string{"a.txt": "a"}), site.Options{Base: base}, "no HTML files"},
+		"no URL":              {good, site.Options{}, "give it with --site"},
+		"a URL of no web":     {good, site.Options{Base: "ftp://docs.test/"}, "ftp://docs.test/"},
+		"a URL of a query":    {good, site.Options{Base: "https://docs.test/?a"}, "without a user, query and fragment"},
+		"a URL of a user":     {good, site.Options{Base: "https://a:b@docs.test/"}, "without a user, query and fragment"},
+		"a URL of a fragment": {good, site.Options{Base: "https://docs.test/#a"}, "without a user, query and fragment"},
+		"no such folder":      {missing{}, site.Options{Base: base}, "reading the folder"},
+		"no version's path":   {good, site.Options{Base: base, VersionPath: "/docs/"}, "{version}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -18,8 +18,9 @@ type block struct {
 	lines  []string
 	// list is the number of the list that the block belongs to, or 0.
 	list int
-	// repeated is true for text that stands on most pages.
-	repeated bool
+	// repeated is true for text that stands on most pages. Some text has the right to
+	// do so: code, the labels of tabs and the titles of notes.
+	repeated, mayRepeat bool
 	// term is true for a term that its definition follows.
 	term bool
 }
@@ -43,6 +44,8 @@ type writer struct {
 	mark  string // What the next line of a list begins with.
 	term  bool   // The next line is a term.
 	join  bool   // The next line goes right below the term before it.
+
+	mayRepeat bool // See block.
 }
 
 // walk writes a node and all that is in it.
@@ -62,7 +65,9 @@ func (w *writer) walk(n *html.Node) {
 	if label, ok := w.doc.panels[n]; ok {
 		w.flush()
 		if label != "" {
+			w.mayRepeat = true
 			w.emit(label)
+			w.mayRepeat = false
 		}
 	}
 	if code, ok := w.doc.code(n); ok {
@@ -122,8 +127,11 @@ func (w *writer) walk(n *html.Node) {
 			return
 		}
 		w.flush()
+		outer := w.mayRepeat
+		w.mayRepeat = outer || isNoteTitle(n)
 		w.children(n)
 		w.flush()
+		w.mayRepeat = outer
 	}
 }
 
@@ -162,7 +170,7 @@ func (w *writer) flush() {
 
 // emit adds a block of text, or a line to the block that it belongs to.
 func (w *writer) emit(text string) {
-	b := block{lines: []string{w.mark + text}, term: w.term}
+	b := block{lines: []string{w.mark + text}, term: w.term, mayRepeat: w.mayRepeat}
 	if w.mark != "" {
 		b.list = w.lists
 	}
@@ -221,7 +229,7 @@ func (w *writer) pre(code, language string) {
 		lines[i] = strings.TrimRight(lines[i], " ")
 	}
 	w.mark, w.join = "", false
-	w.blocks = append(w.blocks, block{lines: append(append([]string{"```" + language}, lines...), "```")})
+	w.blocks = append(w.blocks, block{lines: append(append([]string{"```" + language}, lines...), "```"), mayRepeat: true})
 }
 
 func (w *writer) inlineCode(n *html.Node) {
