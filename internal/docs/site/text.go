@@ -439,7 +439,39 @@ func formula(n *html.Node) string {
 	if alt := attr(n, "alttext"); alt != "" {
 		return alt
 	}
-	return textOf(n)
+	return mathText(n)
+}
+
+// mathText returns the text of MathML in one line, with powers, indices and fractions
+// as in code.
+func mathText(n *html.Node) string {
+	var parts []string
+	for c := range n.ChildNodes() {
+		text := c.Data
+		if c.Type == html.ElementNode {
+			text = mathText(c)
+		}
+		if text = strings.TrimSpace(text); text != "" && c.Type != html.CommentNode {
+			parts = append(parts, text)
+		}
+	}
+	var sign string
+	switch n.Data {
+	case "msup":
+		sign = "^"
+	case "msub":
+		sign = "_"
+	case "mfrac":
+		sign = "/"
+	}
+	if sign != "" {
+		for i, part := range parts {
+			if utf8.RuneCountInString(part) > 1 {
+				parts[i] = "(" + part + ")"
+			}
+		}
+	}
+	return strings.Join(parts, sign)
 }
 
 // textOf returns the text in a node as it stands in the page.
