@@ -5,6 +5,7 @@ package docs
 import (
 	"context"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -27,18 +28,27 @@ type Site struct {
 	Pages      []Page
 }
 
-// VersionOf returns the version of the page at a path, or "" if it is of none.
+// VersionOf returns the version of the page at a path, or "" if it is of none. A
+// language may stand before the pattern, as in /ja/docs/2.x/.
 func (s *Site) VersionOf(path string) string {
-	prefix, _, versioned := strings.Cut(s.VersionPath, "{version}")
+	prefix, suffix, versioned := strings.Cut(s.VersionPath, "{version}")
 	rest, ok := strings.CutPrefix(path, prefix)
-	if !versioned || !ok {
+	if found := localized.FindString(path); !ok && found != "" {
+		rest, ok = strings.CutPrefix(path[len(found):], prefix)
+	}
+	segment, rest, _ := strings.Cut(rest, "/")
+	// A path may end at the version.
+	if !versioned || !ok || rest != "" && !strings.HasPrefix("/"+rest, suffix) {
 		return ""
 	}
-	if version, _, _ := strings.Cut(rest, "/"); slices.Contains(s.Versions, version) {
-		return version
+	if slices.Contains(s.Versions, segment) {
+		return segment
 	}
 	return s.DefaultVersion
 }
+
+// localized matches the language at the beginning of a path.
+var localized = regexp.MustCompile(`^/[a-z]{2,3}(-[A-Za-z]+)?`)
 
 // Page is one page of a site.
 type Page struct {

@@ -18,6 +18,8 @@ type addresses struct {
 	// declared is where the pages say that they are, if that is not base. Its links
 	// mean those of base.
 	declared *url.URL
+	// clean is true if the site's links leave out .html.
+	clean bool
 	// listed are the paths in the site's sitemap, without that of the base.
 	listed   map[string]bool
 	warnings []string
@@ -63,6 +65,11 @@ func newAddresses(fsys fs.FS, files []*file, base string) (*addresses, error) {
 	prefixes := func(u *url.URL) (string, bool) { return prefix(u.Path, at[u]) }
 
 	a := &addresses{listed: map[string]bool{}}
+	forms := 0
+	for _, f := range files {
+		forms += f.without - f.withEnding
+	}
+	a.clean = forms > 0
 	switch {
 	case base != "":
 		u, err := parseBase(base)
@@ -154,6 +161,8 @@ func (a *addresses) assign(files []*file) []*url.URL {
 			f.leave(notFoundPage)
 		case k != "" && (lists[k] || lists["genindex"] && strings.HasPrefix(k, "genindex-")):
 			f.leave(searchPage)
+		case strings.HasPrefix(k+"/", "_modules/"): // Of Sphinx.
+			f.leave(sourceCode)
 		}
 	}
 	a.follow(files, own, byKey)
@@ -245,6 +254,9 @@ func (a *addresses) isOurs(u *url.URL) bool {
 func (a *addresses) own(name string) *url.URL {
 	forms := forms(name)
 	form := forms[0]
+	if a.clean && path.Ext(form) != "" {
+		form = forms[1]
+	}
 	if !a.listed[form] {
 		if i := slices.IndexFunc(forms, func(f string) bool { return a.listed[f] }); i >= 0 {
 			form = forms[i]
@@ -258,7 +270,7 @@ func isWeb(u *url.URL) bool {
 }
 
 // forms returns the URLs that a file may have, below the base. The first is the one
-// that any server has.
+// that any server has, the second the one without an ending.
 func forms(name string) []string {
 	dir, last := path.Split(name)
 	stem := strings.TrimSuffix(last, path.Ext(last))

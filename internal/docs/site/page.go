@@ -2,16 +2,20 @@ package site
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"path"
 	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 	"golang.org/x/net/html/charset"
+
+	"docent/internal/docs"
 )
 
 const (
@@ -31,10 +35,12 @@ const (
 	noIndex        = "noindex"
 	notFoundPage   = "page for URLs that are not found"
 	searchPage     = "search page or index of words"
+	sourceCode     = "listing of source code"
 	otherPage      = "canonical link to another page"
 	otherSite      = "canonical link to another site"
 	sameURL        = "same URL as another file"
 	noText         = "no text in the main content"
+	notTranslated  = "copy in another language that is not translated"
 	noPagefindBody = "no data-pagefind-body, which other pages have"
 )
 
@@ -46,14 +52,19 @@ type file struct {
 	reason string
 	// pagefind is true if the page marks its content for Pagefind.
 	pagefind bool
-	language string
+	// language is that of the main content, frameLanguage that of the whole page.
+	language, frameLanguage string
 	// heading is the first h1, title the title element's text, and social that of
 	// og:title.
 	heading, title, social string
 	blocks                 []block
+	sections               []docs.Section
 
 	// These are links as they stand in the page. Base is the base element's.
 	base, canonical, refresh string
+	// withEnding and without are how many links in the page lead to a page of the
+	// site by its file's name, and by a name without .html.
+	withEnding, without int
 	// lists are links to the site's search page and its index of words.
 	lists   []string
 	noIndex bool
@@ -157,7 +168,7 @@ func (f *file) read(root *html.Node, codeAttribute string) {
 
 // extract takes the blocks of the content elements.
 func (f *file) extract(d *document, nodes []*html.Node) {
-	f.blocks = nil
+	f.blocks, f.language = nil, ""
 	for _, n := range nodes {
 		w := writer{doc: d, root: n}
 		if n.DataAtom == atom.Pre || n.DataAtom == atom.Table || isHeading(n) {
@@ -174,8 +185,8 @@ func (f *file) extract(d *document, nodes []*html.Node) {
 			lang = attr(n, "xml:lang")
 		}
 		if lang != "" {
-			f.language = primary(lang)
-			break
+			f.frameLanguage = primary(lang)
+			f.language = cmp.Or(f.language, f.frameLanguage)
 		}
 	}
 }
@@ -208,6 +219,8 @@ func (f *file) head(root *html.Node) {
 			continue
 		}
 		switch n.DataAtom {
+		case atom.A:
+			f.count(attr(n, "href"))
 		case atom.Title:
 			if f.title == "" {
 				f.title = oneLine([]block{{lines: []string{clean(textOf(n))}}})
@@ -230,6 +243,22 @@ func (f *file) head(root *html.Node) {
 					f.lists = append(f.lists, href)
 				}
 			}
+		}
+	}
+}
+
+// count counts a link within the site by its form.
+func (f *file) count(href string) {
+	u, err := url.Parse(href)
+	if err != nil || u.Scheme != "" || u.Host != "" || strings.HasSuffix(u.Path, "/") {
+		return
+	}
+	switch path.Ext(u.Path) {
+	case ".html", ".htm":
+		f.withEnding++
+	case "":
+		if u.Path != "" {
+			f.without++
 		}
 	}
 }

@@ -101,30 +101,20 @@ func Read(ctx context.Context, fsys fs.FS, options Options) (*docs.Site, Report,
 	}
 	report := Report{Warnings: addresses.warnings}
 	suffix := commonSuffix(files)
-	languages := map[string]int{}
+	site.Language = split(files)
+	leaveUntranslated(files, urls, site)
 	for i, f := range files {
-		if f.reason == "" {
-			sections := f.sections()
-			if len(sections) > 0 {
-				site.Pages = append(site.Pages, docs.Page{
-					URL: urls[i].String(), Title: f.name(urls[i], suffix), Language: f.language,
-					Version: version(urls[i].Path, options), Sections: sections,
-				})
-				report.Sections += len(sections)
-				languages[f.language]++
-				continue
-			}
-			f.leave(noText)
+		if f.reason != "" {
+			report.Left = append(report.Left, Left{Path: f.path, Reason: f.reason})
+			continue
 		}
-		report.Left = append(report.Left, Left{Path: f.path, Reason: f.reason})
+		site.Pages = append(site.Pages, docs.Page{
+			URL: urls[i].String(), Title: f.name(urls[i], suffix), Language: f.language,
+			Version: site.VersionOf(urls[i].Path), Sections: f.sections,
+		})
+		report.Sections += len(f.sections)
 	}
 	report.Pages = len(site.Pages)
-	delete(languages, "")
-	for language, n := range languages {
-		if most := languages[site.Language]; n > most || n == most && language < site.Language {
-			site.Language = language
-		}
-	}
 	return site, report, nil
 }
 
@@ -230,10 +220,65 @@ func (b *block) isFrame() bool {
 	return !b.mayRepeat && (b.level == 0 || b.level > 1 && b.anchor == "")
 }
 
-// sections splits the page at its headings. The first h1 is the page's title: its
+// split splits the pages into sections and returns the language of most of them.
+func split(files []*file) string {
+	languages := map[string]int{}
+	for _, f := range files {
+		if f.reason != "" {
+			continue
+		}
+		if f.sections = f.split(); len(f.sections) == 0 {
+			f.leave(noText)
+		} else if f.language != "" {
+			languages[f.language]++
+		}
+	}
+	main := ""
+	for language, n := range languages {
+		if most := languages[main]; n > most || n == most && language < main {
+			main = language
+		}
+	}
+	return main
+}
+
+// leaveUntranslated leaves out the pages of other languages that are copies of a page
+// in the main one, because nobody has translated them yet.
+func leaveUntranslated(files []*file, urls []*url.URL, site *docs.Site) {
+	type copied struct{ version, text string }
+	of := func(i int) copied {
+		var b strings.Builder
+		for _, s := range files[i].sections {
+			b.WriteString(s.Text)
+			b.WriteByte(0)
+		}
+		return copied{site.VersionOf(urls[i].Path), b.String()}
+	}
+	originals := map[copied]bool{}
+	translated := map[string]bool{} // Languages in which the site has text.
+	for i, f := range files {
+		if f.reason == "" {
+			translated[f.language] = true
+			if f.language == site.Language {
+				originals[of(i)] = true
+			}
+		}
+	}
+	for i, f := range files {
+		if f.reason != "" {
+			continue
+		}
+		if f.language == site.Language && f.frameLanguage != f.language && translated[f.frameLanguage] ||
+			f.language != site.Language && originals[of(i)] {
+			f.leave(notTranslated)
+		}
+	}
+}
+
+// split splits the page at its headings. The first h1 is the page's title: its
 // text belongs to the page's beginning. A heading without an anchor, or with the
 // anchor of an earlier one, is a line of the section that it stands in.
-func (f *file) sections() []docs.Section {
+func (f *file) split() []docs.Section {
 	type heading struct {
 		level int
 		text  string
@@ -329,28 +374,4 @@ func checkVersionPath(pattern string) error {
 		return fmt.Errorf("the version path %q does not begin with a slash or does not have %s once", pattern, placeholder)
 	}
 	return nil
-}
-
-// version returns the version of a page by its path.
-func version(p string, options Options) string {
-	before, after, ok := strings.Cut(options.VersionPath, placeholder)
-	if !ok {
-		return ""
-	}
-	rest, ok := strings.CutPrefix(p, before)
-	if !ok {
-		return ""
-	}
-	segment, rest := rest, ""
-	if i := strings.IndexByte(segment, '/'); i >= 0 {
-		segment, rest = segment[:i], segment[i:]
-	}
-	// A path may end at the version.
-	if !strings.HasPrefix(rest, after) && (rest != "" || after != "/") {
-		return ""
-	}
-	if slices.Contains(options.Versions, segment) {
-		return segment
-	}
-	return options.DefaultVersion
 }

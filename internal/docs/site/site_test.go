@@ -95,7 +95,7 @@ func TestRead_Sections(t *testing.T) {
 		"more than one h1":    {`<h1>T</h1><h1 id=a>A</h1><p>a</p><h2 id=b>B</h2><p>b</p>`, []docs.Section{section("a", "A", "a"), section("b", "A > B", "b")}},
 		"code in a heading":   {`<h2 id=a>The <code>a</code> flag</h2><p>a</p>`, []docs.Section{section("a", "The a flag", "a")}},
 		"broken markup":       {`<h2 id=a>A</h3><p>a <b>b <i>c</b> d</i><h2 id=b>B</h2><ul><li>x<li>y</table></div></p>z`, []docs.Section{section("a", "A", "a b c d"), section("b", "B", "- x\n- y\n\nz")}},
-		"code alone":          {`<pre><code class=language-go>a {` + "\n\tb\n" + `}</code></pre>`, []docs.Section{section("", "", "```go\na {\n    b\n}\n```")}},
+		"code alone":          {`<pre><code class=language-go>a {` + "\n\tb\n" + `}</code></pre>`, []docs.Section{section("", "", "```go\na {\n\tb\n}\n```")}},
 		"inline code":         {"<p>Set <code>A=1</code>, <code>a`b</code> and <kbd>Ctrl</kbd>.</p>", []docs.Section{section("", "", "Set `A=1`, a`b and Ctrl.")}},
 		"lines of code":       {`<pre class=language-js><div class=token-line>a</div><div class=token-line><br></div><span>b</span><br>c</pre>`, []docs.Section{section("", "", "```js\na\n\nb\nc\n```")}},
 		"gutters and buttons": {`<div class=highlight-python><pre><span class=linenos>1</span>a<button>Copy</button></pre></div>`, []docs.Section{section("", "", "```python\na\n```")}},
@@ -297,6 +297,12 @@ func TestRead_Pages(t *testing.T) {
 			taken: []string{"https://docs.test/c.html"},
 			left:  []string{"a.html: noindex", "b.html: noindex"},
 		},
+		"source code that Sphinx lists": {
+			base:  base,
+			files: map[string]string{"a.html": page("", "a"), "_modules/index.html": page("", "b"), "_modules/p/m.html": page("", "c"), "d/_modules/e.html": page("", "e")},
+			taken: []string{"https://docs.test/a.html", "https://docs.test/d/_modules/e.html"},
+			left:  []string{"_modules/index.html: listing of source code", "_modules/p/m.html: listing of source code"},
+		},
 		"canonical to other pages": {
 			base: base,
 			files: map[string]string{
@@ -469,7 +475,7 @@ func TestRead_Languages(t *testing.T) {
 func TestRead_Versions(t *testing.T) {
 	t.Parallel()
 	s, _, err := site.Read(t.Context(), folder(map[string]string{
-		"docs/2.x/a.html": "0", "docs/next/index.html": "1", "docs/intro/a.html": "2", "docs/a.html": "3", "docs/index.html": "4", "blog/2.x/a.html": "5", "docs/2.xx/a.html": "6",
+		"docs/2.x/a.html": "0", "docs/next/index.html": "1", "docs/intro/a.html": "2", "docs/a.html": "3", "docs/index.html": "4", "blog/2.x/a.html": "5", "docs/2.xx/a.html": "6", "ja/docs/2.x/a.html": "7", "pt-BR/docs/a.html": "8",
 	}), site.Options{Base: "https://docs.test/", VersionPath: "/docs/{version}/", Versions: []string{"2.x", "next"}, DefaultVersion: "1.x"})
 	if err != nil {
 		t.Fatal(err)
@@ -478,9 +484,71 @@ func TestRead_Versions(t *testing.T) {
 	for i := range s.Pages {
 		got[strings.TrimPrefix(s.Pages[i].URL, base)] = s.Pages[i].Version
 	}
-	want := map[string]string{"docs/2.x/a.html": "2.x", "docs/next/": "next", "docs/intro/a.html": "1.x", "docs/a.html": "1.x", "docs/": "1.x", "blog/2.x/a.html": "", "docs/2.xx/a.html": "1.x"}
+	want := map[string]string{"docs/2.x/a.html": "2.x", "docs/next/": "next", "docs/intro/a.html": "1.x", "docs/a.html": "1.x", "docs/": "1.x", "blog/2.x/a.html": "", "docs/2.xx/a.html": "1.x", "ja/docs/2.x/a.html": "2.x", "pt-BR/docs/a.html": "1.x"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestRead_Untranslated(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"a copy of a page in the main language": {
+			map[string]string{
+				"a.html": "<html lang=en><main>Text", "b.html": "<html lang=en><main>More", "c.html": "<html lang=en><main>Most",
+				"de/a.html": "<html lang=de><main>Text", "de/b.html": "<html lang=de><main>Mehr",
+			},
+			[]string{"a.html", "b.html", "c.html", "de/b.html"},
+		},
+		"content that names the main language in a page of another": {
+			map[string]string{
+				"a.html": "<html lang=en><main>Text", "b.html": "<html lang=en><main>More",
+				"ja/a.html": "<html lang=ja><main lang=en>まだ<p>Text", "ja/b.html": "<html lang=ja><main>何",
+			},
+			[]string{"a.html", "b.html", "ja/b.html"},
+		},
+		"a site whose frame names another language than all content": {
+			map[string]string{"a.html": "<html lang=en><main lang=ja>何", "b.html": "<html lang=en><main lang=ja>何か"},
+			[]string{"a.html", "b.html"},
+		},
+		"two pages with the same text in one language": {
+			map[string]string{"a.html": "<html lang=en><main>Text", "b.html": "<html lang=en><main>Text"},
+			[]string{"a.html", "b.html"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, report, err := site.Read(t.Context(), folder(tt.files), site.Options{Base: base})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for i := range s.Pages {
+				got = append(got, strings.TrimPrefix(s.Pages[i].URL, base))
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("pages (-want +got):\n%s\nleft: %+v", diff, report.Left)
+			}
+		})
+	}
+}
+
+// Without canonical links and a sitemap, the form of the site's own links is that of
+// its URLs.
+func TestRead_LinkForm(t *testing.T) {
+	t.Parallel()
+	for link, want := range map[string]string{"/b": "a", "b": "a", "/b.html": "a.html", "https://example.net/b": "a.html", "#b": "a.html", "": "a.html"} {
+		s, _, err := site.Read(t.Context(), folder(map[string]string{"a.html": "<main>Text <a href='" + link + "'>B</a>"}), site.Options{Base: base})
+		if err != nil || len(s.Pages) != 1 {
+			t.Fatalf("%q: site %v, error %v", link, s, err)
+		}
+		if got := strings.TrimPrefix(s.Pages[0].URL, base); got != want {
+			t.Errorf("%q: page %q, want %q", link, got, want)
+		}
 	}
 }
 

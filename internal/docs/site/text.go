@@ -485,18 +485,14 @@ func textOf(n *html.Node) string {
 	return b.String()
 }
 
-// clean returns s without the characters that never leave a page. A tab becomes four
-// spaces.
+// clean returns s without the characters that never leave a page.
 func clean(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return r == '\t' || r == utf8.RuneError || isRemoved(r) }) < 0 {
+	if strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError || isRemoved(r) }) < 0 {
 		return s
 	}
 	var b strings.Builder
 	for _, r := range s {
-		switch {
-		case r == '\t':
-			b.WriteString("    ")
-		case r == '\n' || !isRemoved(r):
+		if !isRemoved(r) {
 			b.WriteRune(r)
 		}
 	}
@@ -509,7 +505,7 @@ func clean(s string) string {
 // stay.
 func isRemoved(r rune) bool {
 	switch {
-	case r == '\n':
+	case r == '\n', r == '\t':
 		return false
 	case r < 0x20, r >= 0x7F && r <= 0x9F:
 		return true
