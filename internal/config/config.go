@@ -179,6 +179,32 @@ func Load(environment map[string]string) (Config, error) {
 	return c, nil
 }
 
+// LoadSome is [Load] for what needs only some of the variables: the others count as
+// not set, and what is wrong with them is no fault.
+func LoadSome(environment map[string]string, variables ...string) (Config, error) {
+	some := map[string]string{}
+	for _, name := range variables {
+		if value, ok := environment[name]; ok {
+			some[name] = value
+		}
+	}
+	c, err := Load(some)
+	var all Faults
+	if !errors.As(err, &all) {
+		return c, err
+	}
+	var faults Faults
+	for _, f := range all {
+		if slices.Contains(variables, f.Variable) {
+			faults = append(faults, f)
+		}
+	}
+	if len(faults) > 0 {
+		return c, faults
+	}
+	return c, nil
+}
+
 // parse fills the struct. What the library says of a fault quotes the value,
 // which may be a secret in the wrong place, so only our parsers' words are kept.
 func parse(c *Config, environment map[string]string) Faults {

@@ -248,6 +248,21 @@ func TestLoad_Values(t *testing.T) {
 	}
 }
 
+func TestLoadSome(t *testing.T) {
+	t.Parallel()
+	variables := []string{"OPENAI_API_KEY", "OPENAI_BASE_URL"}
+	environment := map[string]string{"OPENAI_API_KEY": key, "OPENAI_BASE_URL": "https://gateway.example.com/v1/", "PORT": "none", "LOG_LEVEL": "debug"}
+	c, err := config.LoadSome(environment, variables...)
+	if got, _ := c.APIKey.Literal(); err != nil || got != key || c.BaseURL != "https://gateway.example.com/v1" || c.LogLevel != slog.LevelInfo {
+		t.Errorf("%v %+v", err, c)
+	}
+	_, err = config.LoadSome(map[string]string{"OPENAI_API_KEY": "a\nb", "OPENAI_BASE_URL": "gateway"}, variables...)
+	var faults config.Faults
+	if !errors.As(err, &faults) || len(faults) != 2 || faults[0].Variable != variables[0] || faults[1].Variable != variables[1] {
+		t.Errorf("faults: %v", err)
+	}
+}
+
 func TestConfig_MissingDomainKeys(t *testing.T) {
 	t.Parallel()
 	c := load(t, "DOCS_INDEX=docs.index", "CHATKIT_DOMAIN_KEYS=a.example=k",
