@@ -1,6 +1,6 @@
 # The image is one static binary on a base with CA certificates and an
-# unprivileged user, without a shell. The binary writes no files, so the root
-# file system may be read-only.
+# unprivileged user, without a shell. Serving writes no files, so the root file
+# system may be read-only.
 
 FROM golang:1.26 AS build
 WORKDIR /src

@@ -1,9 +1,11 @@
 // Demo is Docent with a small docs site in front and, unless real values are
-// given, a stand-in for OpenAI behind: it needs no key and no account.
+// given, a stand-in for OpenAI behind: it needs no key and no account. With -write
+// it writes the site's pages into a folder instead, as a generator would.
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +24,15 @@ const (
 )
 
 func main() {
+	folder := flag.String("write", "", "write the docs site as HTML into this `folder`, and end")
+	flag.Parse()
+	if *folder != "" {
+		if err := write(*folder); err != nil {
+			fmt.Fprintln(os.Stderr, "demo:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
 	if err := run(ctx, app.OS()); err != nil {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -95,6 +97,26 @@ func TestSite(t *testing.T) {
 	testPages(t, url)
 	testCaching(t, url)
 	testRest(t, url)
+}
+
+// TestWrite holds the written site to the one that is served.
+func TestWrite(t *testing.T) {
+	t.Parallel()
+	url, _ := demo(t)
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), program, "-write", dir).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for path, file := range map[string]string{"/": "index.html", "/embed": "embed/index.html", "/index": "index/index.html", "/assets/site.css": "assets/site.css"} {
+		_, served := fetch(t, http.MethodGet, url+path, "")
+		written, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(file)))
+		if err != nil || string(written) != served {
+			t.Errorf("%s is not what is served at %s: %v", file, path, err)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), program, "-write", filepath.Join(dir, "index.html")).CombinedOutput(); err == nil || !strings.HasPrefix(string(out), "demo: ") {
+		t.Errorf("into a file: %v: %s", err, out)
+	}
 }
 
 // testPages follows every link from the first page: each page is whole, and

@@ -9,7 +9,9 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,7 +30,7 @@ type page struct {
 // order is that of the site's navigation. A page is docs/NAME.md or, if it is
 // only for this site, site/pages/NAME.html.
 var order = []string{
-	"introduction", "embed", "deploy", "operate", "configuration", "http", "troubleshooting", "limits", "performance", "decisions",
+	"introduction", "embed", "index", "deploy", "operate", "configuration", "http", "troubleshooting", "limits", "performance", "decisions",
 }
 
 // own are the pages that are only for this site.
@@ -179,4 +181,26 @@ func render(standIn bool) (map[string]content, error) {
 		contents[p.Path] = newContent(p.Name+".html", html.Bytes())
 	}
 	return contents, nil
+}
+
+// write writes the site into a folder, each page as an index.html of its own. The
+// pages name no other host, so the folder can be served anywhere.
+func write(folder string) error {
+	contents, err := render(true)
+	if err != nil {
+		return err
+	}
+	for name, c := range contents {
+		if path.Ext(name) == "" {
+			name = path.Join(name, "index.html")
+		}
+		file := filepath.Join(folder, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // A web server may be another user.
+			return err //nolint:wrapcheck // It names the folder.
+		}
+		if err := os.WriteFile(file, c.body, 0o644); err != nil { //nolint:gosec // As above.
+			return err //nolint:wrapcheck // It names the file.
+		}
+	}
+	return nil
 }

@@ -438,7 +438,7 @@ func TestVersion(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	const all, check = "usage: docent                  serve", "usage: docent check            print"
+	const all, check = "usage: docent                       serve", "usage: docent check            print"
 	tests := []struct {
 		args   string
 		status int
@@ -450,6 +450,11 @@ func TestUsage(t *testing.T) {
 		{"check --help", 0, check},
 		{"check -h", 0, check},
 		{"help check", 0, check},
+		{"index --help", 0, "usage: docent index [options] DIR"},
+		{"index -h", 0, "usage: docent index [options] DIR"},
+		{"help index", 0, "usage: docent index [options] DIR"},
+		{"help search", 0, "usage: docent search [options] QUESTION"},
+		{"help eval", 0, "usage: docent eval [options] FILE"},
 		{"serve", 2, all},
 		{"--json", 2, all},
 		{"help more", 2, all},
@@ -457,6 +462,8 @@ func TestUsage(t *testing.T) {
 		{"version --json", 2, all},
 		{"check --yaml", 2, check},
 		{"check --json more", 2, check},
+		{"search", 2, "usage: docent search"},
+		{"eval", 2, "usage: docent eval"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {

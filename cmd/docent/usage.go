@@ -1,15 +1,20 @@
 package main
 
-const usage = `usage: docent                  serve until told to stop
-       docent check [--json]   try everything that serving depends on, and say what to fix
-       docent version          print which build this is
-       docent help             print this text
+const usage = `usage: docent                       serve until told to stop
+       docent check [--json]        try everything that serving depends on, and say what to fix
+       docent index [options] DIR   make an index of a built docs site
+       docent search QUESTION…      print the sections of the docs that a question is about
+       docent eval FILE.jsonl       measure how well the search answers a list of questions
+       docent version               print which build this is
+       docent help [COMMAND]        print this text, or the help of a command
 
-Docent hands each visitor of a docs site a short-lived ChatKit session.
+Docent puts an AI chat on a docs site. Environment variables configure it.
+ALLOWED_ORIGINS, OPENAI_API_KEY and CHATKIT_WORKFLOW_ID are required to serve;
+docs/configuration.md lists all variables. "docent COMMAND --help" says more about
+a command.
 
-Environment variables configure it. ALLOWED_ORIGINS, OPENAI_API_KEY and
-CHATKIT_WORKFLOW_ID are required; docs/configuration.md lists all variables.
-"docent check --help" says more about the check.
+The exit status is 0 for success, 1 for a failure, which is explained on standard
+error, and 2 for wrong arguments.
 `
 
 const checkUsage = `usage: docent check            print a report as text
@@ -23,10 +28,113 @@ is safe to run on production: it mints one session and cancels it.
 The exit status is 0 if everything works and 1 if anything failed.
 `
 
-// usageOf returns the usage that helps with wrong arguments.
-func usageOf(args []string) string {
-	if args[0] == "check" {
-		return checkUsage
-	}
-	return usage
-}
+const indexUsage = `usage: docent index [options] DIR
+
+Reads the HTML of a built docs site, from any generator, and writes an index: one
+file, from which "docent search" and the service find passages. DIR is the folder
+that the generator has written.
+
+  --site URL             the URL that DIR is served at, such as
+                         https://docs.example.com; without it, the canonical links
+                         of the pages say
+  --out FILE             where to write the index (default docs.index, in the
+                         current folder)
+  --previous FILE|URL    an earlier index, such as the published one: its
+                         embeddings are used again (default: the index at --out)
+  --no-embeddings        make no embeddings, although there is a key
+  --code-attribute NAME  the attribute in which the site keeps the text of its code
+                         blocks, if it does
+  --version-path PATH    where a page's path has its version, such as
+                         /docs/{version}/
+  --versions LIST        the values that stand there, such as 2.x,1.x,next; with
+                         any other value, a page is of the default version
+  --default-version V    the version that visitors get first
+  --verbose              list every file that was left out
+  --json                 print one JSON object instead of text
+
+Environment:
+
+  OPENAI_API_KEY         makes embeddings (text-embedding-3-small, 512 dimensions)
+                         of what --previous does not have, and says what that
+                         costs: a key, or a reference such as sm://openai-api-key.
+                         Without it, the search goes by words alone
+  OPENAI_BASE_URL        for a gateway
+  GOOGLE_CLOUD_PROJECT   the project of a short sm:// reference
+  CI                     if set, there is no progress bar
+
+The index is written only once it is complete. If the embeddings are interrupted,
+those that are paid for are kept in FILE.partial: run the command again, and it
+goes on from there. A --previous that cannot be read is a warning, and everything
+is embedded again.
+
+The exit status is 0 if the index was written, 1 if not, and 2 for wrong arguments.
+
+Examples:
+
+  docent index --site https://docs.example.com build
+  docent index --site https://docs.example.com --out build/docs.index \
+    --previous https://docs.example.com/docs.index build
+`
+
+const searchUsage = `usage: docent search [options] QUESTION…
+
+Prints the sections of the docs that a question is about, best first. No model is
+asked. The scores order the sections of one search and have no other meaning.
+
+  --index FILE|URL   the index (default: what DOCS_INDEX says)
+  --page URL         the page that is being read: its version and language count
+  --language LIST    the languages that are read, such as de or de,en;q=0.8
+  -n N               how many sections, 1 to 100 (default 10)
+  --json             print [{"url", "title", "headings": ["…"], "score"}]
+
+Environment:
+
+  DOCS_INDEX         the index: a path, an https URL, or http on loopback
+  OPENAI_API_KEY     makes the embedding of the question, if the index has
+                     embeddings. Without it, the search goes by words alone
+  OPENAI_BASE_URL    for a gateway
+
+The exit status is 0, also if nothing was found, 1 for a failure, and 2 for wrong
+arguments. A question that has words with hyphens in front comes after --.
+
+Examples:
+
+  docent search --index docs.index How do I install it?
+  docent search --index https://docs.example.com/docs.index --json -n 3 install
+`
+
+const evalUsage = `usage: docent eval [options] FILE.jsonl
+
+Measures how well the search answers questions whose answers are known. FILE has a
+question in each line, and the sections that answer it:
+
+  {"q": "How do I install it?", "answers": ["/install#linux", "/install#macos"]}
+
+An answer is a path on the site, or a URL, with the heading's anchor. Without an
+anchor it is the text before the page's first heading that has one. A question
+counts as answered if any of its answers is found.
+
+It prints recall at 1, 5 and 10, which is the share of questions with an answer
+among so many sections; MRR, the mean of 1 divided by the rank of the first answer
+among ten; and what was found for questions without an answer among ten.
+
+  --index FILE|URL   the index (default: what DOCS_INDEX says)
+  --min SHARE        fail if recall at 10 is less, such as 0.9
+  --pages            an answer without an anchor is any section of the page
+  --json             print {"n", "recall": {"1", "5", "10"}, "mrr",
+                     "misses": [{"q", "answers", "found": ["…"]}]}
+
+Environment:
+
+  DOCS_INDEX         the index: a path, an https URL, or http on loopback
+  OPENAI_API_KEY     makes the embeddings of the questions, if the index has
+                     embeddings. Without it, the search goes by words alone
+  OPENAI_BASE_URL    for a gateway
+
+The exit status is 0, 1 if recall is less than --min or FILE has a fault, such as
+an answer that the index does not have, and 2 for wrong arguments.
+
+Example:
+
+  docent eval --index docs.index --min 0.9 questions.jsonl
+`
