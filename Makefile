@@ -7,7 +7,7 @@ GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
 SOAK ?= 10m
 
-.PHONY: demo run emulator test deps conformance screenshots bench bench-micro soak lint fuzz
+.PHONY: demo run emulator test deps eval conformance screenshots bench bench-micro soak lint fuzz
 
 demo: ## Run Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
 	go run ./cmd/demo
@@ -35,6 +35,15 @@ deps: $(if $(shell command -v npm),internal/widget/node_modules/.package-lock.js
 
 examples/astro/dist/index.html: examples/astro/node_modules/.package-lock.json examples/astro/astro.config.mjs $(shell find examples/astro/src -type f)
 	cd examples/astro && ASTRO_TELEMETRY_DISABLED=1 npm run build
+
+# Without a key, so it measures the search by words alone.
+eval: export OPENAI_API_KEY =
+eval: ## Index the demo's pages, and measure the search with questions about them
+	rm -rf $(BIN)/eval
+	go run ./cmd/demo -write $(BIN)/eval/site
+	go build -o $(BIN)/eval/docent ./cmd/docent
+	$(BIN)/eval/docent index --site https://docent.example.com --out $(BIN)/eval/docs.index $(BIN)/eval/site
+	$(BIN)/eval/docent eval --index $(BIN)/eval/docs.index --min 0.85 cmd/demo/testdata/questions.jsonl
 
 conformance: $(REFERENCE)/requirements.txt ## Compare Docent with the reference ChatKit server, event by event. Needs Python 3.11
 	go test -race -count=1 ./conformance -python=$(REFERENCE)/bin/python
