@@ -145,5 +145,12 @@ func (e *embedder) forget() {
 // price returns a number of tokens with what OpenAI takes for it.
 func price(tokens int64) string {
 	usd, _ := docs.Price(embeddingModel, tokens)
-	return fmt.Sprintf("%d tokens, %.4f $", tokens, usd)
+	switch {
+	case tokens == 0: // A gateway has not counted them.
+		return "an unknown number of tokens"
+	case usd < 0.0001:
+		return fmt.Sprintf("%d tokens, under 0.0001 $", tokens)
+	default:
+		return fmt.Sprintf("%d tokens, %.4f $", tokens, usd)
+	}
 }

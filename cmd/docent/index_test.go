@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -336,7 +337,7 @@ func TestIndex_Embeddings(t *testing.T) {
 		return r
 	}
 	r := index(6)
-	if !regexp.MustCompile(`\nEmbedding 6 new of 6 pieces: about \d+ tokens, 0\.0000 \$\nEmbedded 6 pieces: \d\d tokens, 0\.0000 \$\n`).MatchString(r.stdout) {
+	if !regexp.MustCompile(`\nEmbedding 6 new of 6 pieces: about \d+ tokens, under 0\.0001 \$\nEmbedded 6 pieces: \d\d tokens, under 0\.0001 \$\n`).MatchString(r.stdout) {
 		t.Errorf("first: %s", r.stdout)
 	}
 	s := loadIndex(t, filepath.Join(dir, "docs.index"))
@@ -477,6 +478,37 @@ func TestIndex_Interrupted(t *testing.T) {
 			}
 			onlyFiles(t, dir, "build", "docs.index")
 		})
+	}
+}
+
+// TestIndex_Options holds the page of the documentation to the help, and both to what
+// the commands accept.
+func TestIndex_Options(t *testing.T) {
+	t.Parallel()
+	option := regexp.MustCompile(`(?m)^  (-[a-z-]+)`)
+	helped := map[string][]string{}
+	for _, name := range []string{"index", "search", "eval"} {
+		for _, m := range option.FindAllStringSubmatch(tool(t, t.TempDir(), nil, name, "--help").stdout, -1) {
+			helped[name] = append(helped[name], m[1])
+			if r := tool(t, t.TempDir(), nil, name, m[1]); strings.Contains(r.stderr, "not defined") {
+				t.Errorf("%s does not know %s", name, m[1])
+			}
+		}
+	}
+	page := readFile(t, "../../docs/index.md")
+	var listed []string
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`--[^|]+"+`) \|`).FindAllStringSubmatch(page, -1) {
+		for _, m := range regexp.MustCompile("`(--[a-z-]+)").FindAllStringSubmatch(row[1], -1) {
+			listed = append(listed, m[1])
+		}
+	}
+	if diff := cmp.Diff(helped["index"], listed); diff != "" {
+		t.Errorf("options of index (-help +page):\n%s", diff)
+	}
+	for _, flag := range slices.Concat(helped["search"], helped["eval"]) {
+		if !strings.Contains(page, flag) {
+			t.Errorf("the page does not have %s", flag)
+		}
 	}
 }
 
