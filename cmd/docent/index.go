@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/url"
 	"os"
@@ -260,7 +261,10 @@ func create(name string) (*indexFile, error) {
 	temp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // The web server that publishes the index is another user.
 	if err != nil {
-		return nil, fmt.Errorf("the index cannot be written: %w", err)
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err // The name of the new file means nothing to the operator.
+		}
+		return nil, fmt.Errorf("no file can be written into the folder %s: %w", redact.OneLine(filepath.Dir(name)), err)
 	}
 	return &indexFile{name, f}, nil
 }

@@ -1,20 +1,20 @@
 package main
 
 const usage = `usage: docent                       serve until told to stop
-       docent check [--json]        try everything that serving depends on, and say what to fix
+       docent check [--json]        try what serving depends on, say what to fix
        docent index [options] DIR   make an index of a built docs site
-       docent search QUESTION…      print the sections of the docs that a question is about
-       docent eval FILE.jsonl       measure how well the search answers a list of questions
+       docent search QUESTION…      print the sections that a question is about
+       docent eval FILE.jsonl       measure the search with known answers
        docent version               print which build this is
        docent help [COMMAND]        print this text, or the help of a command
 
 Docent puts an AI chat on a docs site. Environment variables configure it.
 ALLOWED_ORIGINS, OPENAI_API_KEY and CHATKIT_WORKFLOW_ID are required to serve;
-docs/configuration.md lists all variables. "docent COMMAND --help" says more about
-a command.
+docs/configuration.md lists all variables. "docent COMMAND --help" says more
+about a command.
 
-The exit status is 0 for success, 1 for a failure, which is explained on standard
-error, and 2 for wrong arguments.
+The exit status is 0 for success, 1 for a failure, which is explained on
+standard error, and 2 for wrong arguments.
 `
 
 const checkUsage = `usage: docent check            print a report as text
@@ -30,20 +30,20 @@ The exit status is 0 if everything works and 1 if anything failed.
 
 const indexUsage = `usage: docent index [options] DIR
 
-Reads the HTML of a built docs site, from any generator, and writes an index: one
-file, from which "docent search" and the service find passages. DIR is the folder
-that the generator has written.
+Reads the HTML of a built docs site, from any generator, and writes an index:
+one file, from which "docent search" and the service find passages. DIR is the
+folder that the generator has written.
 
   --site URL             the URL that DIR is served at, such as
-                         https://docs.example.com; without it, the canonical links
-                         of the pages say
+                         https://docs.example.com; without it, the canonical
+                         links of the pages say
   --out FILE             where to write the index (default docs.index, in the
                          current folder)
   --previous FILE|URL    an earlier index, such as the published one: its
                          embeddings are used again (default: the index at --out)
   --no-embeddings        make no embeddings, although there is a key
-  --code-attribute NAME  the attribute in which the site keeps the text of its code
-                         blocks, if it does
+  --code-attribute NAME  the attribute in which the site keeps the text of its
+                         code blocks, if it does
   --version-path PATH    where a page's path has its version, such as
                          /docs/{version}/
   --versions LIST        the values that stand there, such as 2.x,1.x,next; with
@@ -54,20 +54,22 @@ that the generator has written.
 
 Environment:
 
-  OPENAI_API_KEY         makes embeddings (text-embedding-3-small, 512 dimensions)
-                         of what --previous does not have, and says what that
-                         costs: a key, or a reference such as sm://openai-api-key.
-                         Without it, the search goes by words alone
+  OPENAI_API_KEY         makes embeddings (text-embedding-3-small, 512
+                         dimensions) of what --previous does not have, and says
+                         what that costs: a key, or a reference such as
+                         sm://openai-api-key. Without it, the search goes by
+                         words alone
   OPENAI_BASE_URL        for a gateway
   GOOGLE_CLOUD_PROJECT   the project of a short sm:// reference
   CI                     if set, there is no progress bar
 
-The index is written only once it is complete. If the embeddings are interrupted,
-those that are paid for are kept in FILE.partial: run the command again, and it
-goes on from there. A --previous that cannot be read is a warning, and everything
-is embedded again.
+The index is written only once it is complete. If the embeddings are
+interrupted, those that are paid for are kept in FILE.partial: run the command
+again, and it goes on from there. A --previous that cannot be read is a
+warning, and everything is embedded again.
 
-The exit status is 0 if the index was written, 1 if not, and 2 for wrong arguments.
+The exit status is 0 if the index was written, 1 if not, and 2 for wrong
+arguments.
 
 Examples:
 
@@ -78,8 +80,9 @@ Examples:
 
 const searchUsage = `usage: docent search [options] QUESTION…
 
-Prints the sections of the docs that a question is about, best first. No model is
-asked. The scores order the sections of one search and have no other meaning.
+Prints the sections of the docs that a question is about, best first. No chat
+model is asked. The scores order the sections of one search and have no other
+meaning.
 
   --index FILE|URL   the index (default: what DOCS_INDEX says)
   --page URL         the page that is being read: its version and language count
@@ -94,29 +97,30 @@ Environment:
                      embeddings. Without it, the search goes by words alone
   OPENAI_BASE_URL    for a gateway
 
-The exit status is 0, also if nothing was found, 1 for a failure, and 2 for wrong
-arguments. A question that has words with hyphens in front comes after --.
+The exit status is 0, also if nothing was found, 1 for a failure, and 2 for
+wrong arguments. A question that has words with hyphens in front comes after
+--.
 
 Examples:
 
-  docent search --index docs.index How do I install it?
+  docent search --index docs.index "How do I install it?"
   docent search --index https://docs.example.com/docs.index --json -n 3 install
 `
 
 const evalUsage = `usage: docent eval [options] FILE.jsonl
 
-Measures how well the search answers questions whose answers are known. FILE has a
-question in each line, and the sections that answer it:
+Measures how well the search answers questions whose answers are known. FILE
+has a question in each line, and the sections that answer it:
 
   {"q": "How do I install it?", "answers": ["/install#linux", "/install#macos"]}
 
-An answer is a path on the site, or a URL, with the heading's anchor. Without an
-anchor it is the text before the page's first heading that has one. A question
-counts as answered if any of its answers is found.
+An answer is a path on the site, or a URL, with the heading's anchor. Without
+an anchor it is the text before the page's first heading that has one. A
+question counts as answered if any of its answers is found.
 
 It prints recall at 1, 5 and 10, which is the share of questions with an answer
-among so many sections; MRR, the mean of 1 divided by the rank of the first answer
-among ten; and what was found for questions without an answer among ten.
+among so many sections; MRR, the mean of 1 divided by the rank of the first
+answer among ten; and what was found for questions without an answer among ten.
 
   --index FILE|URL   the index (default: what DOCS_INDEX says)
   --min SHARE        fail if recall at 10 is less, such as 0.9
@@ -131,8 +135,8 @@ Environment:
                      embeddings. Without it, the search goes by words alone
   OPENAI_BASE_URL    for a gateway
 
-The exit status is 0, 1 if recall is less than --min or FILE has a fault, such as
-an answer that the index does not have, and 2 for wrong arguments.
+The exit status is 0, 1 if recall is less than --min or FILE has a fault, such
+as an answer that the index does not have, and 2 for wrong arguments.
 
 Example:
 
