@@ -1,8 +1,9 @@
 """Stands in for OpenAI's embeddings API, with a small model on this machine.
 
 It answers POST /v1/embeddings on loopback, for any model name and key, with vectors
-of all-MiniLM-L6-v2. They have 384 dimensions: a request for any other number gets a
-400, as the API answers for what a model cannot.
+of all-MiniLM-L6-v2. They have 384 dimensions. A request for more gets a 400, as the
+API answers for what a model cannot, unless --dimensions allows it: then zeros follow,
+which change no angle between two vectors.
 """
 
 import argparse
@@ -120,6 +121,8 @@ class Model:
         self.tokenizer.enable_truncation(MAX_TOKENS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # On a busy machine, a thread that spins takes the time of those that compute.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model = Graph(load_file(path / "model.safetensors")).model()
         self.session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -148,8 +151,8 @@ class Fault(Exception):
     """A request that the API would refuse."""
 
 
-def checked(body):
-    """Returns the texts of a request."""
+def checked(body, most):
+    """Returns the texts of a request, and how many dimensions their vectors shall have."""
     texts = body.get("input")
     if isinstance(texts, str):
         texts = [texts]
@@ -157,14 +160,16 @@ def checked(body):
         raise Fault(f"'input' must be a string or 1 to {MAX_TEXTS} strings")
     if not all(isinstance(text, str) and text for text in texts):
         raise Fault("'$.input' is invalid: texts must be strings that are not empty")
-    if body.get("dimensions", DIMENSIONS) != DIMENSIONS:
-        raise Fault(f"this model supports {DIMENSIONS} dimensions alone")
-    return texts
+    dimensions = body.get("dimensions", DIMENSIONS)
+    if not isinstance(dimensions, int) or not DIMENSIONS <= dimensions <= most:
+        raise Fault(f"'dimensions' must be {DIMENSIONS} to {most} for this model")
+    return texts, dimensions
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     model = None
+    most = DIMENSIONS
     compute = ThreadPoolExecutor(1)
 
     def do_POST(self):
@@ -173,11 +178,12 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404, {"error": {"message": "Not found", "type": "invalid_request_error"}})
         try:
             body = json.loads(text)
-            texts = checked(body)
+            texts, dimensions = checked(body, self.most)
         except (Fault, ValueError, AttributeError) as fault:
             return self.answer(400, {"error": {"message": str(fault), "type": "invalid_request_error",
                                                "param": None, "code": None}})
         vectors, tokens = self.compute.submit(self.model.embed, texts).result()
+        vectors = numpy.pad(vectors, ((0, 0), (0, dimensions - DIMENSIONS)))
         encode = numpy.ndarray.tolist
         if body.get("encoding_format") == "base64":
             encode = lambda vector: base64.b64encode(vector.tobytes()).decode()
@@ -208,8 +214,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8399, help="on loopback; 0 takes a free one")
     parser.add_argument("--threads", type=int, default=2, help="how many cores to compute on")
+    parser.add_argument("--dimensions", type=int, default=DIMENSIONS, help="the most that may be asked for")
     args = parser.parse_args()
     Handler.model = Model(args.threads)
+    Handler.most = args.dimensions
     server = ThreadingHTTPServer(("127.0.0.1", args.port), Handler)
     print(f"http://127.0.0.1:{server.server_port}/v1", flush=True)
     server.serve_forever()
