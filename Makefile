@@ -7,7 +7,7 @@ GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
 SOAK ?= 10m
 
-.PHONY: demo run emulator test deps eval conformance screenshots bench bench-micro soak lint fuzz
+.PHONY: demo run emulator test deps eval conformance screenshots bench bench-micro quality soak lint fuzz
 
 demo: ## Run Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
 	go run ./cmd/demo
@@ -68,6 +68,9 @@ bench-micro: ## Run the Go benchmarks of the hot paths and compare them with the
 	@mkdir -p $(BIN) && touch $(BIN)/micro.txt && mv $(BIN)/micro.txt $(BIN)/micro-before.txt
 	go test -run='^$$' -bench='Allows|KeyOf|Take|Handler' -count=6 ./internal/origin ./internal/ratelimit ./internal/httpapi >$(BIN)/micro.txt
 	go run golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION) $(BIN)/micro-before.txt $(BIN)/micro.txt
+
+quality: ## Measure what the search finds on two real docs sites, and how fast. Needs Python 3.11
+	bench/quality/measure.sh $(BIN)/quality
 
 soak: ## Send mixed traffic with faults for SOAK, to find leaks
 	go run ./bench -soak=$(SOAK)

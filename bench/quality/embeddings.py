@@ -203,8 +203,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+        try:
+            self.end_headers()
+            self.wfile.write(text)
+        except ConnectionError:
+            self.close_connection = True  # The caller has not waited.
 
     def log_message(self, format, *args):
         pass
