@@ -34,7 +34,8 @@ for site in hatch scrapy; do
 	done
 done
 ./quality -embeddings="$OPENAI_BASE_URL" -misses \
-	hatch.index "$here/hatch.jsonl" scrapy.index "$here/scrapy.jsonl"
+	hatch.index "$here/hatch.jsonl" scrapy.index "$here/scrapy.jsonl" \
+	hatch.index "$here/hatch-2.jsonl" scrapy.index "$here/scrapy-2.jsonl"
 
 echo
 ./quality -speed hatch.index scrapy.index
