@@ -7,7 +7,7 @@ GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
 SOAK ?= 10m
 
-.PHONY: demo run emulator test deps eval conformance screenshots bench bench-micro quality soak lint fuzz
+.PHONY: demo run emulator test deps eval conformance screenshots bench bench-micro quality soak lint fuzz generators
 
 demo: ## Run Docent on http://localhost:8787 with a stand-in OpenAI: no key, no account
 	go run ./cmd/demo
@@ -57,6 +57,9 @@ $(REFERENCE)/requirements.txt: conformance/requirements.txt
 	python3 -m venv --clear $(REFERENCE)
 	$(REFERENCE)/bin/pip install -q --require-hashes -r $<
 	cp $< $@
+
+generators: ## Build the docs sites that the site reader is tested with, with their generators. Needs Node, Python 3.11 and Perl
+	internal/docs/site/testdata/generators/build.sh $(BIN)/generators
 
 screenshots: deps ## Take the pictures in docs from the demo
 	go test -count=1 -run=TestPictures ./cmd/demo -pictures=$(CURDIR)/docs
