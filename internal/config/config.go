@@ -52,6 +52,8 @@ type Config struct {
 
 	// DocsIndex is where the index of the docs is, if Docent answers from one.
 	DocsIndex string `env:"DOCS_INDEX" want:"a path, an https URL, or an http URL on loopback; and not set together with VECTOR_STORE_ID"`
+	// DocsIndexRefresh is the age after which an index's URL is asked again.
+	DocsIndexRefresh time.Duration `env:"DOCS_INDEX_REFRESH" envDefault:"5m" want:"a duration of at least 10s"`
 	// VectorStoreID names the vector store of OpenAI's that Docent answers from, if
 	// it does.
 	VectorStoreID secrets.Ref `env:"VECTOR_STORE_ID" want:"the ID of a vector store such as vs_123, or a reference to one such as sm://vector-store-id"`
@@ -60,6 +62,14 @@ type Config struct {
 	// PublicURL is the service's base URL without a slash at the end, or empty for
 	// that of each request.
 	PublicURL string `env:"PUBLIC_URL" want:"an https URL without a path, such as https://docent-123.run.app; http only on loopback"`
+	// AnswerModel writes the answers.
+	AnswerModel string `env:"ANSWER_MODEL" envDefault:"gpt-6-luna" want:"the name of a model, such as gpt-6-luna"`
+	// AnswerEffort is how much the model reasons, or empty for the model's own default.
+	AnswerEffort string `env:"ANSWER_EFFORT" envDefault:"none" want:"a reasoning effort such as none or low, or empty for the model's own"`
+	// AnswerMaxTokens is how long an answer may be, with what the model reasons.
+	AnswerMaxTokens int `env:"ANSWER_MAX_TOKENS" envDefault:"1200" want:"a whole number from 16 to 32000"`
+	// Instructions are the site's own. A literal that begins with @ names a file.
+	Instructions secrets.Ref `env:"ASSISTANT_INSTRUCTIONS" want:"a text of at most 8000 characters, a file such as @instructions.txt, or a reference such as sm://instructions"`
 	// AnswerTimeout bounds an answer.
 	AnswerTimeout time.Duration `env:"ANSWER_TIMEOUT" envDefault:"60s" want:"a duration from 5s to 100s"`
 	// AnswersAtOnce is how many answers this instance writes at the same time.
@@ -159,6 +169,9 @@ func Load(environment map[string]string) (Config, error) {
 	_, job := environment["CLOUD_RUN_JOB"]
 	c.OnCloudRun = service || job
 	c.fillIn()
+	if value, set := environment["ANSWER_EFFORT"]; set && value == "" { // Here, an empty text is a value.
+		c.AnswerEffort = ""
+	}
 	if key, ok := c.APIKey.Literal(); ok {
 		if found, never := secrets.HeaderFault(key); never {
 			faults = append(faults, Fault{"OPENAI_API_KEY", "must not have " + found + " in it, which no HTTP header can carry: set the key again without that"})
@@ -292,6 +305,11 @@ func (c *Config) invalid() []string {
 	check("OPENAI_API_KEY", !c.APIKey.IsZero())
 	check("CHATKIT_WORKFLOW_ID", c.Hosted() || c.Docs())
 	check("DOCS_INDEX", c.DocsIndex == "" || isIndex(c.DocsIndex) && c.VectorStoreID.IsZero())
+	check("DOCS_INDEX_REFRESH", c.DocsIndexRefresh >= 10*time.Second)
+	check("ANSWER_MODEL", modelName.MatchString(c.AnswerModel))
+	check("ANSWER_EFFORT", c.AnswerEffort == "" || effort.MatchString(c.AnswerEffort))
+	check("ANSWER_MAX_TOKENS", within(c.AnswerMaxTokens, 16, 32_000))
+	check("ASSISTANT_INSTRUCTIONS", c.instructionsOK())
 	check("PUBLIC_URL", c.PublicURL == "" || isPublicURL(c.PublicURL))
 	check("ANSWER_TIMEOUT", c.AnswerTimeout >= 5*time.Second && c.AnswerTimeout <= MaxAnswerTimeout)
 	check("THREADS_KEEP", c.ThreadsKeep >= time.Hour)
@@ -327,7 +345,8 @@ func (c *Config) identityKeyOK() bool {
 
 // NeedsProject reports whether anything but the log depends on the project.
 func (c *Config) NeedsProject() bool {
-	return c.Store == Firestore || c.APIKey.NeedsProject() || c.WorkflowID.NeedsProject() || c.VectorStoreID.NeedsProject() || c.IdentityKey.NeedsProject()
+	return c.Store == Firestore || c.APIKey.NeedsProject() || c.WorkflowID.NeedsProject() || c.VectorStoreID.NeedsProject() ||
+		c.Instructions.NeedsProject() || c.IdentityKey.NeedsProject()
 }
 
 // Address is what to listen on.

@@ -97,6 +97,18 @@ func TestLoad_Defaults(t *testing.T) {
 	}
 }
 
+func TestLoad_Answers(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	if c.AnswerModel != "gpt-6-luna" || c.AnswerEffort != "none" || c.AnswerMaxTokens != 1200 || c.DocsIndexRefresh != 5*time.Minute {
+		t.Errorf("defaults %q, %q, %d, %v", c.AnswerModel, c.AnswerEffort, c.AnswerMaxTokens, c.DocsIndexRefresh)
+	}
+	// Other variables count as not set then.
+	if c := load(t, "ANSWER_EFFORT=", "ANSWER_MODEL="); c.AnswerEffort != "" || c.AnswerModel != "gpt-6-luna" {
+		t.Errorf("set to nothing: effort %q, model %q", c.AnswerEffort, c.AnswerModel)
+	}
+}
+
 func TestLoad_AllFaults(t *testing.T) {
 	t.Parallel()
 	_, err := config.Load(map[string]string{
@@ -227,6 +239,17 @@ func TestLoad_Values(t *testing.T) {
 		{"shortest answers", []string{"ANSWER_TIMEOUT=5s"}, ""},
 		{"longest answers", []string{"ANSWER_TIMEOUT=100s"}, ""},
 		{"answers too short", []string{"ANSWER_TIMEOUT=4s"}, "ANSWER_TIMEOUT"},
+		{"an index that is asked for at once again", []string{"DOCS_INDEX_REFRESH=9s"}, "DOCS_INDEX_REFRESH"},
+		{"a model's name with a space", []string{"ANSWER_MODEL=gpt 6"}, "ANSWER_MODEL"},
+		{"a fine-tuned model", []string{"ANSWER_MODEL=ft:gpt-6-luna:org/1"}, ""},
+		{"an effort in capitals", []string{"ANSWER_EFFORT=Low"}, "ANSWER_EFFORT"},
+		{"fewest tokens", []string{"ANSWER_MAX_TOKENS=16"}, ""},
+		{"too few tokens", []string{"ANSWER_MAX_TOKENS=15"}, "ANSWER_MAX_TOKENS"},
+		{"too many tokens", []string{"ANSWER_MAX_TOKENS=32001"}, "ANSWER_MAX_TOKENS"},
+		{"longest instructions", []string{"ASSISTANT_INSTRUCTIONS=" + strings.Repeat("ä", 8000)}, ""},
+		{"instructions too long", []string{"ASSISTANT_INSTRUCTIONS=" + strings.Repeat("a", 8001)}, "ASSISTANT_INSTRUCTIONS"},
+		{"instructions in a file", []string{"ASSISTANT_INSTRUCTIONS=@" + strings.Repeat("a", 9000)}, ""},
+		{"short reference to instructions", []string{"ASSISTANT_INSTRUCTIONS=sm://instructions"}, "GOOGLE_CLOUD_PROJECT"},
 		{"threads for an hour", []string{"THREADS_KEEP=1h"}, ""},
 		{"no identity key, docs, Firestore", docsAlone("DOCS_INDEX=docs.index", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p"), "IDENTITY_KEY"},
 		{"identity key, docs, Firestore", docsAlone("DOCS_INDEX=docs.index", "RATE_LIMIT_STORE=firestore", "GOOGLE_CLOUD_PROJECT=p", "IDENTITY_KEY="+long), ""},

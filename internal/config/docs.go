@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"docent/internal/origin"
 )
@@ -91,6 +92,21 @@ func MissingKeys(hosts []string) string {
 	return "must have a key for " + strings.Join(hosts, ", ") +
 		": add each host to the allow-list at https://platform.openai.com/settings/organization/security/domain-allowlist"
 }
+
+// MaxInstructions is how long the site's own instructions may be, in characters.
+const MaxInstructions = 8000
+
+// instructionsOK reports whether instructions that stand in the variable itself are
+// short enough.
+func (c *Config) instructionsOK() bool {
+	text, _ := c.Instructions.Literal()
+	return strings.HasPrefix(text, "@") || utf8.RuneCountInString(text) <= MaxInstructions
+}
+
+var (
+	modelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$`)
+	effort    = regexp.MustCompile(`^[a-z]{1,20}$`)
+)
 
 // isIndex reports whether s is a path, or a URL that an index may be loaded from.
 func isIndex(s string) bool {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"docent/internal/openai"
 	"docent/internal/origin"
 )
 
@@ -46,15 +47,34 @@ func (a *api) servedByDocs(r *http.Request) (bool, error) {
 	switch {
 	case given && !stays && (len(values) != 1 || values[0] != "any"):
 		return false, &failure{code: codeBadRequest, message: `The parameter "api" must be "any" or "docs".`}
-	case a.Docs == nil, a.Minter != nil && !stays:
+	case a.Docs == nil, a.Minter != nil && !a.workflowGone.Load() && !stays:
 		return false, nil
 	case !given:
 		return false, &failure{
 			code:  codeAssistantUnavailable,
-			cause: errors.New("the page's script knows only hosted sessions, and no workflow is configured: load the script from this version of Docent"),
+			cause: errors.New("the page's script knows only hosted sessions, and no workflow serves them: load the script from this version of Docent"),
 		}
 	}
 	return true, nil
+}
+
+// refused reports whether OpenAI refused to make a session with the hosted workflow,
+// and the docs backend is there to take over. From then on it serves all visitors of
+// this instance, without asking OpenAI again: what refused one session refuses all.
+func (a *api) refused(err error) bool {
+	var upstream *openai.Error
+	if a.Docs == nil || !errors.As(err, &upstream) {
+		return false
+	}
+	switch upstream.Status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+	default:
+		return false
+	}
+	if !a.workflowGone.Swap(true) {
+		a.Log.Warn("OpenAI refuses the hosted workflow, Docent answers from the docs from now on: remove CHATKIT_WORKFLOW_ID", "upstream", upstream)
+	}
+	return true
 }
 
 // docsSession makes a session with the docs backend, without a call to OpenAI.

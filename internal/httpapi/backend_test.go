@@ -15,6 +15,7 @@ import (
 
 	"docent/internal/hosted"
 	"docent/internal/httpapi"
+	"docent/internal/openai"
 	"docent/internal/ratelimit"
 	"docent/internal/visitor"
 
@@ -169,6 +170,77 @@ func TestSession_Backend(t *testing.T) {
 				t.Errorf("the log does not say why:\n%s", s.written())
 			}
 		})
+	}
+}
+
+// Once OpenAI refuses the workflow, the docs backend serves, without a further call.
+func TestSession_WorkflowRefused(t *testing.T) {
+	t.Parallel()
+	const sessionRefused = "503 assistant_unavailable"
+	tests := []struct {
+		status     int
+		kind       openai.Kind
+		configured func(*httpapi.Options)
+		want       []string // For a page that knows both backends, then for an old one, then for the first again.
+		calls      int
+	}{
+		{400, openai.Rejected, docs, []string{"docs", sessionRefused, "docs"}, 1},
+		{403, openai.Rejected, docs, []string{"docs", sessionRefused, "docs"}, 1},
+		{404, openai.NotFound, docs, []string{"docs", sessionRefused, "docs"}, 1},
+		{410, openai.NotFound, docs, []string{"docs", sessionRefused, "docs"}, 1},
+		{401, openai.Rejected, docs, []string{"502 upstream_rejected", "502 upstream_rejected", "502 upstream_rejected"}, 3},
+		{429, openai.Busy, docs, []string{"503 upstream_busy", "503 upstream_busy", "503 upstream_busy"}, 3},
+		{0, openai.Timeout, docs, []string{"504 upstream_timeout", "504 upstream_timeout", "504 upstream_timeout"}, 3},
+		{404, openai.NotFound, func(*httpapi.Options) {}, []string{sessionRefused, sessionRefused, sessionRefused}, 3},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.status), func(t *testing.T) {
+			t.Parallel()
+			calls := 0
+			s := serve(t, func(o *httpapi.Options) {
+				o.Minter = minter(func(context.Context, string) (hosted.Session, error) {
+					calls++
+					return hosted.Session{}, &openai.Error{Kind: tt.kind, Status: tt.status}
+				})
+			}, tt.configured, anyone)
+			var got []string
+			for _, query := range []string{"api=any", "", "api=any"} {
+				a := s.start(t, query)
+				if strings.HasPrefix(a.Token, "ds_") && a.API.URL == chat {
+					got = append(got, "docs")
+				} else {
+					got = append(got, fmt.Sprint(a.Status, " ", a.Code))
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("answers (-want +got):\n%s", diff)
+			}
+			if calls != tt.calls {
+				t.Errorf("OpenAI was asked %d times, want %d", calls, tt.calls)
+			}
+			warnings := strings.Count(s.written(), "remove CHATKIT_WORKFLOW_ID")
+			if want := map[bool]int{true: 1}[tt.calls == 1]; warnings != want {
+				t.Errorf("%d warnings, want %d:\n%s", warnings, want, s.written())
+			}
+		})
+	}
+}
+
+// A page that knows only hosted sessions can be the first to be refused.
+func TestSession_WorkflowRefusedToAnOldPage(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	s := serve(t, func(o *httpapi.Options) {
+		o.Minter = minter(func(context.Context, string) (hosted.Session, error) {
+			calls++
+			return hosted.Session{}, &openai.Error{Kind: openai.NotFound, Status: 404}
+		})
+	}, docs)
+	if a := s.start(t, ""); a.Status != 503 || a.Code != "assistant_unavailable" {
+		t.Errorf("the old page: %d %s", a.Status, a.Code)
+	}
+	if a := s.start(t, "api=any"); !strings.HasPrefix(a.Token, "ds_") || calls != 1 {
+		t.Errorf("the next page: %d %s after %d calls", a.Status, a.Code, calls)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"docent/internal/address"
@@ -80,6 +81,7 @@ type api struct {
 	sampler      sampler
 	slots        slots
 	repeats      repeats
+	workflowGone atomic.Bool     // OpenAI has refused the hosted workflow.
 	frontEnds    address.Proxies // Google's front ends that are not trusted.
 	frontEndSeen sync.Once       // Logs once that a front end was taken for a visitor.
 }

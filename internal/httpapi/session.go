@@ -33,6 +33,9 @@ func (a *api) startSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	id := a.Visitors.ID(r, sentText(r.Context()))
 	s, err := start(r, id)
+	if a.refused(err) && r.URL.Query().Has("api") {
+		s, err = a.docsSession(r, id)
+	}
 	if err != nil {
 		return err
 	}
