@@ -115,11 +115,11 @@ func TestOpenAI_Refusals(t *testing.T) {
 		{"unknown ranker", "/vector_stores/" + storeID + "/search", `{"query":"a","ranking_options":{"ranker":"best"}}`, "400 invalid_value Invalid value: 'best'."},
 		{"unknown URL", "/vector_stores", `{}`, "404 unknown_url Invalid URL"},
 	}
-	ctx, o, c := openAI(t, openAIKey)
-	o.SetVectorStore(storeID, standin.File{Name: "a.md", Text: "a"})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			ctx, o, c := openAI(t, openAIKey)
+			o.SetVectorStore(storeID, standin.File{Name: "a.md", Text: "a"})
 			_, err := c.PostOnce(ctx, tt.path, nil, []byte(tt.body))
 			if got := said(err); tt.want == "" && got != "" || !strings.HasPrefix(got, tt.want) {
 				t.Errorf("%q, want %q", got, tt.want)
