@@ -341,7 +341,8 @@ func TestDocs_Renewal(t *testing.T) {
 		d.set(func() { d.api = d.origin + "/api/chatkit/pinned" })
 		d.revoke()
 		v.say("How?")
-		if got := v.Requests("POST " + d.origin + "/api/chatkit/pinned"); len(got) != 1 || len(v.conversation()) != 2 {
+		// ChatKit may ask for the list of threads, too.
+		if got := v.Requests("POST " + d.origin + "/api/chatkit/pinned"); len(got) == 0 || len(v.conversation()) != 2 {
 			t.Errorf("requests: %q", v.Requests("POST"))
 		}
 	})
