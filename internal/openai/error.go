@@ -27,6 +27,12 @@ const (
 	Busy
 	// Timeout: the budget ran out before OpenAI answered anything.
 	Timeout
+	// Spent: the project has no credit, or is over its limits of spending. An operator
+	// must act. Only responses have this kind.
+	Spent
+	// TooLong: the request is longer than the model or its limits allow. Only
+	// responses have this kind.
+	TooLong
 )
 
 // Bounds of the time that callers are told to wait while OpenAI is busy.
@@ -40,6 +46,9 @@ const (
 // over its limits of spending.
 const quota = "insufficient_quota"
 
+// tooLarge begins the message for a request that is larger than a minute's tokens.
+const tooLarge = "Request too large"
+
 // Error is a failed call. All of it is for the operator's log. Only Kind and
 // RetryAfter may show in what a visitor gets.
 type Error struct {
@@ -52,6 +61,7 @@ type Error struct {
 	// token in the base URL.
 	Type, Code, Message string
 
+	param         string // The parameter that OpenAI refused.
 	cause         error
 	hasRetryAfter bool
 	retryAfter    time.Duration // OpenAI's, if it sent one.
@@ -86,7 +96,7 @@ func (e *Error) lasts() bool {
 	case quota, "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded", "organization_usage_limit_exceeded":
 		return true
 	default:
-		return e.Type == quota || strings.HasPrefix(e.Message, "Request too large")
+		return e.Type == quota || strings.HasPrefix(e.Message, tooLarge)
 	}
 }
 
@@ -136,23 +146,35 @@ func refused(resp *http.Response, body []byte, scrub func(string) string, now ti
 		e.retryAfter, e.hasRetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 	}
 	var answer struct {
-		Error struct {
-			Type    string `json:"type"`
-			Code    any    `json:"code"` // A gateway's may be a number.
-			Message string `json:"message"`
-		} `json:"error"`
+		Error apiError `json:"error"`
 	}
 	var otherType *json.UnmarshalTypeError // The rest was decoded all the same.
 	if err := json.Unmarshal(body, &answer); err != nil && !errors.As(err, &otherType) {
 		e.cause = errors.New("its body is not JSON")
 		return e
 	}
-	e.Type = scrub(answer.Error.Type)
-	e.Message = scrub(answer.Error.Message)
-	if answer.Error.Code != nil {
-		e.Code = scrub(fmt.Sprint(answer.Error.Code))
-	}
+	e.fill(answer.Error, scrub)
 	return e
+}
+
+// apiError is an error as OpenAI writes it.
+type apiError struct {
+	Type    string `json:"type"`
+	Code    any    `json:"code"` // A gateway's may be a number.
+	Message string `json:"message"`
+	Param   string `json:"param"`
+}
+
+func (a apiError) code() string {
+	if a.Code == nil {
+		return ""
+	}
+	return fmt.Sprint(a.Code)
+}
+
+// fill takes over what OpenAI says of an error.
+func (e *Error) fill(a apiError, scrub func(string) string) {
+	e.Type, e.Code, e.Message, e.param = scrub(a.Type), scrub(a.code()), scrub(a.Message), a.Param
 }
 
 func kindOf(status int) Kind {

@@ -49,7 +49,7 @@ type Secret interface {
 	Renew(ctx context.Context, rejected string) (value string, changed bool)
 }
 
-// Options configure a [Client]. All are required.
+// Options configure a [Client]. All are required but Transport.
 type Options struct {
 	// BaseURL is the API's, without a trailing slash. Its path may hold a gateway's
 	// token, so it is hidden in every error, unless it is only a version.
@@ -58,6 +58,8 @@ type Options struct {
 	APIKey Secret
 	// Now is the clock that tells how long a Retry-After with a date is.
 	Now func() time.Time
+	// Transport makes the calls. Default: one with the bounds of this package.
+	Transport http.RoundTripper
 }
 
 // Client calls OpenAI. It is safe for concurrent use.
@@ -67,12 +69,13 @@ type Client struct {
 	tokens redact.Rule // In the base URL.
 
 	embedded atomic.Int64 // Tokens.
+	refusals refusals
 }
 
 // New returns a client with connections of its own.
 func New(o Options) *Client {
-	return &Client{o: o, tokens: tokens(o.BaseURL), http: &http.Client{
-		Transport: &http.Transport{
+	if o.Transport == nil {
+		o.Transport = &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			ForceAttemptHTTP2:      true,
 			MaxIdleConns:           idleConns,
@@ -82,7 +85,10 @@ func New(o Options) *Client {
 			ReadBufferSize:         bufferSize,
 			WriteBufferSize:        bufferSize,
 			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-		},
+		}
+	}
+	return &Client{o: o, tokens: tokens(o.BaseURL), http: &http.Client{
+		Transport: o.Transport,
 		// A redirect would carry the key to wherever it points.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
