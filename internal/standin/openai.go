@@ -3,6 +3,7 @@
 package standin
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -56,8 +57,8 @@ var (
 )
 
 // OpenAI is a stand-in for parts of OpenAI's API: those that mint ChatKit sessions
-// and cancel them, embed texts, and search vector stores. It checks requests as
-// strictly as OpenAI does.
+// and cancel them, embed texts, search vector stores, and answer questions. It checks
+// requests as strictly as OpenAI does.
 type OpenAI struct {
 	mu       sync.Mutex
 	key      string
@@ -69,11 +70,21 @@ type OpenAI struct {
 	embedded int
 	stores   map[string][]chunk // Vector stores by ID.
 	latency  time.Duration
+
+	responses []ResponseRequest
+	plays     []play
+	left      []time.Time
+	pace      time.Duration      // Between two deltas of a response.
+	window    int                // Of all models in tokens, or 0.
+	prefixes  map[[3]string]bool // The prompts that are cached.
 }
 
 // NewOpenAI returns a stand-in that knows one key and one workflow.
 func NewOpenAI(key, workflow string) *OpenAI {
-	return &OpenAI{key: key, workflow: workflow, minted: map[string]bool{}, stores: map[string][]chunk{}}
+	return &OpenAI{
+		key: key, workflow: workflow, minted: map[string]bool{}, stores: map[string][]chunk{},
+		pace: usualPace, prefixes: map[[3]string]bool{},
+	}
 }
 
 // SetLatency makes the stand-in wait before each answer.
@@ -148,8 +159,15 @@ func (o *OpenAI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	o.mu.Unlock()
 
+	// The server only sees that a client leaves once the body has been read.
+	body, err := io.ReadAll(io.LimitReader(r.Body, 16<<20))
+	if err != nil {
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	select {
 	case <-r.Context().Done(): // The client has gone.
+		o.leave()
 		return
 	case <-time.After(latency):
 	}
@@ -158,14 +176,16 @@ func (o *OpenAI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case fault != nil:
 		fault(w, r)
-	case r.URL.Path != sessionsPath && r.URL.Path != embeddingsPath && cancelled == nil && searched == nil:
+	case !slices.Contains([]string{sessionsPath, embeddingsPath, responsesPath}, r.URL.Path) && cancelled == nil && searched == nil:
 		openAIError(w, http.StatusNotFound, "unknown_url", "Invalid URL ("+r.Method+" "+r.URL.Path+")")
 	case r.Method != http.MethodPost:
 		openAIError(w, http.StatusMethodNotAllowed, "method_not_supported", "Not allowed to "+r.Method+" on this URL.")
 	case r.Header.Get("Authorization") != "Bearer "+key:
-		openAIError(w, http.StatusUnauthorized, "invalid_api_key", "Incorrect API key provided: "+masked(r)+".")
+		wrongKey(w, r)
 	case r.URL.Path == embeddingsPath:
 		o.embed(w, r)
+	case r.URL.Path == responsesPath:
+		o.respond(w, r)
 	case searched != nil:
 		o.search(w, r, searched[1])
 	case r.Header.Get("OpenAI-Beta") != "chatkit_beta=v1":
@@ -211,6 +231,14 @@ func (o *OpenAI) cancel(w http.ResponseWriter, id string) {
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"id": id, "object": "chatkit.session", "status": "cancelled"})
+}
+
+func wrongKey(w http.ResponseWriter, r *http.Request) {
+	message := "Incorrect API key provided: " + masked(r) + "."
+	if r.URL.Path == responsesPath {
+		message += " You can find your API key at https://platform.openai.com/account/api-keys."
+	}
+	openAIError(w, http.StatusUnauthorized, "invalid_api_key", message)
 }
 
 // masked quotes the key as OpenAI's own 401 does.
