@@ -3,6 +3,8 @@ package standin
 import (
 	"cmp"
 	"html"
+	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -112,6 +114,8 @@ type quote struct {
 	score float64
 }
 
+func (q *quote) text() string { return q.sentence + "\n" + q.code }
+
 // quotesOf cuts the text of a passage into sentences and code.
 func quotesOf(p *passage) []quote {
 	var quotes []quote
@@ -132,6 +136,9 @@ func quotesOf(p *passage) []quote {
 	return quotes
 }
 
+// column is what stands between two cells of a table's row.
+const column = " | "
+
 // sentencesOf cuts prose at the end of each sentence, and of each line that the next
 // one does not continue.
 func sentencesOf(prose string) []string {
@@ -144,11 +151,12 @@ func sentencesOf(prose string) []string {
 		}
 		start = end
 	}
+	table := strings.Contains(prose, column)
 	for i, r := range prose {
 		next := strings.TrimLeft(prose[i+utf8.RuneLen(r):], " ")
 		first, _ := utf8.DecodeRuneInString(next)
 		switch {
-		case r == '\n' && !unicode.IsLower(first),
+		case r == '\n' && (table || !unicode.IsLower(first)),
 			strings.ContainsRune(".!?", r) && strings.HasPrefix(prose[i+1:], " ") && !unicode.IsLower(first):
 			cut(i + 1)
 		}
@@ -176,7 +184,7 @@ func topicsOf(text string) map[string]bool {
 		if stopWords[w] {
 			continue
 		}
-		for _, ending := range []string{"ing", "ed", "es", "s", "e"} {
+		for _, ending := range []string{"ments", "ment", "ing", "ed", "es", "s", "e"} {
 			if stem, ok := strings.CutSuffix(w, ending); ok && len(stem) > 2 {
 				w = stem
 				break
@@ -187,14 +195,15 @@ func topicsOf(text string) map[string]bool {
 	return topics
 }
 
-// common returns how many topics of a question are in a text.
-func common(question map[string]bool, text string) (n int) {
-	for topic := range topicsOf(text) {
-		if question[topic] {
-			n++
+// common returns the topics of a question that are in a text, in their order.
+func common(question []string, text string) (topics []string) {
+	in := topicsOf(text)
+	for _, topic := range question {
+		if in[topic] {
+			topics = append(topics, topic)
 		}
 	}
-	return n
+	return topics
 }
 
 // maxQuotes is how many quotes an answer has at most.
@@ -202,23 +211,41 @@ const maxQuotes = 3
 
 // best returns the quotes that fit a question best, best first. A quote fits if it
 // has a word of the question and, with the title and headings it stands below, as
-// many as it takes not to be there by chance.
+// many as it takes not to be there by chance. The fewer quotes have a word, the more
+// it counts.
 func best(passages []passage, question string) []quote {
-	topics := topicsOf(question)
-	var fitting []quote
-	seen := map[string]bool{} // Passages may overlap.
+	topics := slices.Sorted(maps.Keys(topicsOf(question)))
+	var all []quote
+	having := map[string]float64{} // How many quotes have a topic.
+	seen := map[string]bool{}      // Passages may overlap.
 	for i := range passages {
-		about := common(topics, passages[i].about)
 		for _, q := range quotesOf(&passages[i]) {
-			text := q.sentence + "\n" + q.code
-			n := common(topics, text)
-			if n == 0 || n+about < min(2, len(topics)) || seen[text] {
-				continue
+			if !seen[q.text()] {
+				seen[q.text()] = true
+				all = append(all, q)
+				for _, topic := range common(topics, q.text()) {
+					having[topic]++
+				}
 			}
-			seen[text] = true
-			q.score = float64(n) + float64(about)/2
-			fitting = append(fitting, q)
 		}
+	}
+	weight := func(topic string) float64 { return math.Log(1 + float64(len(all))/max(1, having[topic])) }
+	var fitting []quote
+	for _, q := range all {
+		own, about := common(topics, q.text()), common(topics, q.passage.about)
+		if len(own) == 0 || len(own)+len(about) < min(2, len(topics)) {
+			continue
+		}
+		for _, topic := range own {
+			q.score += weight(topic)
+		}
+		for _, topic := range about {
+			q.score += weight(topic) / 2
+		}
+		if strings.Contains(q.sentence, column) {
+			q.score /= 2 // A row says little without its table.
+		}
+		fitting = append(fitting, q)
 	}
 	slices.SortStableFunc(fitting, func(a, b quote) int { return cmp.Compare(b.score, a.score) })
 	var chosen []quote

@@ -332,10 +332,23 @@ func TestResponses_Answer(t *testing.T) {
 			"Question: When do tokens expire?\n\n<BLOCK id=\"b\">Tokens expire. Buckets fill.</BLOCK>\n",
 			"Tokens expire." + cite("b"),
 		},
-		"three quotes, best first": {
+		"three quotes, none twice": {
 			"<BLOCK id=\"b1\">Keys rotate.\n\nA rotation of keys takes an hour.\n- Keys rotate without a restart.\n- Rotate keys often.\n</BLOCK>\n" +
-				"<BLOCK id=\"b2\">Rotate keys often.</BLOCK>Do keys rotate without a restart?",
-			"Keys rotate without a restart." + cite("b1") + "\n\nKeys rotate." + cite("b1") + "\n\nRotate keys often." + cite("b1"),
+				"<BLOCK id=\"b2\">Rotate keys often. Keys rotate, too.</BLOCK>Do keys rotate?",
+			"Keys rotate." + cite("b1") + "\n\nKeys rotate without a restart." + cite("b1") + "\n\nRotate keys often." + cite("b1"),
+		},
+		"best first": {
+			"<BLOCK id=\"b1\">Tokens have limits.</BLOCK><BLOCK id=\"b2\">Visitors, tokens and limits.</BLOCK>Have visitors or tokens limits?",
+			"Visitors, tokens and limits." + cite("b2") + "\n\nTokens have limits." + cite("b1"),
+		},
+		"rows of a table, after a sentence": {
+			"<BLOCK id=\"b\">`TTL` | how long a token lives\nmax | the most tokens\n\nTokens live briefly.</BLOCK>How long do tokens live?",
+			"Tokens live briefly." + cite("b") + "\n\n`TTL` | how long a token lives" + cite("b"),
+		},
+		"as Docent asks": {
+			"The visitor reads the page: Limits\n\n<BLOCK id=\"block1\">\nPage: Tokens\nSection: Life > End\nURL: https://docs.example.com/tokens#end\n\nTokens expire.\n</BLOCK>\n\n" +
+				"The visitor's question:\nAbout this part of an answer:\n<QUOTE>\nlimits\n</QUOTE>\n\nDo tokens expire?",
+			"Tokens expire." + cite("block1"),
 		},
 		"code that fits best": {
 			"<BLOCK id=\"b\">Title: Commands\n\nChecks all.\n\n```\ndocent check\ndocent threads list\n```\n\nThreads end.</BLOCK>Which command lists threads of docent?",
