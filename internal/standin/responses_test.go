@@ -333,9 +333,9 @@ func TestResponses_Answer(t *testing.T) {
 			"Tokens expire." + cite("b"),
 		},
 		"three quotes, none twice": {
-			"<BLOCK id=\"b1\">Keys rotate.\n\nA rotation of keys takes an hour.\n- Keys rotate without a restart.\n- Rotate keys often.\n</BLOCK>\n" +
-				"<BLOCK id=\"b2\">Rotate keys often. Keys rotate, too.</BLOCK>Do keys rotate?",
-			"Keys rotate." + cite("b1") + "\n\nKeys rotate without a restart." + cite("b1") + "\n\nRotate keys often." + cite("b1"),
+			"<BLOCK id=\"b1\">Keys rotate.\n\nA rotation of keys takes an hour.\n- Keys rotate without a restart.\n</BLOCK>\n" +
+				"<BLOCK id=\"b2\">Keys rotate. Rotate keys often. Keys rotate, too.</BLOCK>Do keys rotate?",
+			"Keys rotate." + cite("b1") + "\n\nKeys rotate without a restart." + cite("b1") + "\n\nRotate keys often." + cite("b2"),
 		},
 		"best first": {
 			"<BLOCK id=\"b1\">Tokens have limits.</BLOCK><BLOCK id=\"b2\">Visitors, tokens and limits.</BLOCK>Have visitors or tokens limits?",
