@@ -31,9 +31,11 @@ type Refusal string
 const (
 	// ByAddress: the key has used its limit in this window.
 	ByAddress Refusal = "address"
-	// ByNetwork: the key's network has used its share of this instance's ceiling,
-	// whatever is left to the key.
+	// ByNetwork: the key's network has used its share, of this instance's ceiling or
+	// of a day, whatever is left to the key.
 	ByNetwork Refusal = "network"
+	// BySite: all keys together have used the limit of a day.
+	BySite Refusal = "site"
 	// ByContention: other instances were counting the key at this instant.
 	ByContention Refusal = "contention"
 )

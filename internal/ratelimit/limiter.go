@@ -89,16 +89,23 @@ type verdict struct {
 
 // New returns a limiter that has granted nothing yet.
 func New(o Options) *Limiter {
-	l := &Limiter{
+	var k *breaker
+	if o.Store != nil {
+		k = &breaker{name: o.Name, store: o.Store, timeout: o.StoreTimeout, log: o.Log, now: o.Now}
+	}
+	return newLimiter(o, k)
+}
+
+// newLimiter returns a limiter whose store is behind a breaker, which limiters of one
+// store can share, or nil.
+func newLimiter(o Options, k *breaker) *Limiter {
+	return &Limiter{
 		o:       o,
 		memory:  newMemory(o.Now, o.Window),
 		ceiling: ceiling{max: o.Ceiling, clock: newClock(o.Now, o.Window), networks: map[Key]share{}},
+		breaker: k,
 		queues:  map[Bucket]*queue{},
 	}
-	if o.Store != nil {
-		l.breaker = &breaker{name: o.Name, store: o.Store, timeout: o.StoreTimeout, log: o.Log, now: o.Now}
-	}
-	return l
 }
 
 // StoreFailed tells the limiter at the start that the store is down, so that the

@@ -46,7 +46,7 @@ func (m *memory) Grant(_ context.Context, b Bucket, ask Ask) (Grant, error) {
 		return Grant{}, ErrFull
 	}
 	g := ask.From(int(t.count))
-	t.count += int32(g.N) //nolint:gosec // At most Limit, which is at most a million.
+	t.count += int32(g.N) //nolint:gosec // At most Limit, which is at most ten million.
 	m.tallies[b.Key] = t
 	return g, nil
 }
@@ -80,7 +80,7 @@ func (m *memory) raise(b Bucket, n int) {
 	defer m.mu.Unlock()
 	t, ok := m.find(b.Key)
 	if ok && b.Window == m.clock.window {
-		t.count = max(t.count, int32(n)) //nolint:gosec // At most Limit, which is at most a million.
+		t.count = max(t.count, int32(n)) //nolint:gosec // At most Limit, which is at most ten million.
 		m.tallies[b.Key] = t
 	}
 }

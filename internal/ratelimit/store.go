@@ -28,10 +28,13 @@ func KeyOf(addr netip.Addr) Key {
 	return Key(binary.BigEndian.Uint64(b[:8]))
 }
 
+// isIPv4 reports whether the key is that of an IPv4 address.
+func (k Key) isIPv4() bool { return k&ipv4 == ipv4 }
+
 // network returns the key's network: the /24 of an IPv4 address, and of an IPv6
 // address the /48, the most that one site is commonly given (RFC 6177).
 func (k Key) network() Key {
-	if k&ipv4 == ipv4 {
+	if k.isIPv4() {
 		return k &^ 0xff
 	}
 	return k &^ 0xffff
