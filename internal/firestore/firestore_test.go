@@ -93,7 +93,7 @@ func buckets(t *testing.T, c *firestore.Client, idKey []byte) *firestore.Buckets
 func TestBuckets(t *testing.T) {
 	t.Parallel()
 	address := testfirestore.Address(t)
-	teststore.Run(t, func(t *testing.T, _ func() time.Time) ratelimit.Store {
+	teststore.Run(t, func(t *testing.T, _ func() time.Time, _ time.Duration) ratelimit.Store {
 		t.Helper()
 		return openBuckets(t, address, testfirestore.Project())
 	})

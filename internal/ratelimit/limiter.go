@@ -4,7 +4,8 @@
 // Four things are kept apart: the decision ([Decision], pure arithmetic), the
 // count ([Store], in memory or shared by all instances), the gate in front of the
 // count ([Limiter]), which saves it work, and the circuit breaker around it. None
-// of them knows what is being limited.
+// of them knows what is being limited. A [Day] is made of them: it limits what one
+// address and all together may do in a day.
 package ratelimit
 
 import (

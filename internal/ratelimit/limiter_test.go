@@ -972,7 +972,9 @@ func TestMemory_NextWindow(t *testing.T) {
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	teststore.Run(t, func(_ *testing.T, now func() time.Time) ratelimit.Store { return ratelimit.NewMemory(now, time.Minute) })
+	teststore.Run(t, func(_ *testing.T, now func() time.Time, window time.Duration) ratelimit.Store {
+		return ratelimit.NewMemory(now, window)
+	})
 }
 
 func TestWindow(t *testing.T) {

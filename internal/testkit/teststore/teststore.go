@@ -5,6 +5,7 @@ package teststore
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"testing"
@@ -20,9 +21,11 @@ var Noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // BucketOf returns the bucket of an address in the minute of noon, of the limiter
 // that has counted addresses from the beginning.
-func BucketOf(addr string) ratelimit.Bucket {
+func BucketOf(addr string) ratelimit.Bucket { return bucketOf(addr, time.Minute) }
+
+func bucketOf(addr string, window time.Duration) ratelimit.Bucket {
 	return ratelimit.Bucket{
-		Name: "per-ip", Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Window: ratelimit.WindowOf(Noon, time.Minute),
+		Name: "per-ip", Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Window: ratelimit.WindowOf(Noon, window),
 	}
 }
 
@@ -36,10 +39,28 @@ func Grant(t *testing.T, s ratelimit.Store, b ratelimit.Bucket, ask ratelimit.As
 	return g
 }
 
-// Run tests what every store must do. store returns an empty one, which uses now if
-// it needs the time.
-func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.Store) {
+// Run tests what every store must do, in windows of a minute and of a day. store
+// returns an empty one, which uses now and window if it needs the time.
+func Run(t *testing.T, store func(t *testing.T, now func() time.Time, window time.Duration) ratelimit.Store) {
 	t.Helper()
+	for _, window := range []time.Duration{time.Minute, 24 * time.Hour} {
+		t.Run(window.String(), func(t *testing.T) {
+			t.Parallel()
+			run(t, window, func(t *testing.T, now func() time.Time) ratelimit.Store {
+				t.Helper()
+				return store(t, now, window)
+			})
+		})
+	}
+	t.Run("a day of three instances", func(t *testing.T) {
+		t.Parallel()
+		testDay(t, store(t, func() time.Time { return Noon }, 24*time.Hour))
+	})
+}
+
+func run(t *testing.T, window time.Duration, store func(t *testing.T, now func() time.Time) ratelimit.Store) {
+	t.Helper()
+	bucket := func(addr string) ratelimit.Bucket { return bucketOf(addr, window) }
 	type step struct {
 		ask  ratelimit.Ask
 		want ratelimit.Grant
@@ -81,7 +102,7 @@ func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.
 	for _, test := range sequences {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, b := store(t, func() time.Time { return Noon }), BucketOf("192.0.2.1")
+			s, b := store(t, func() time.Time { return Noon }), bucket("192.0.2.1")
 			for i, step := range test.steps {
 				if diff := cmp.Diff(step.want, Grant(t, s, b, step.ask)); diff != "" {
 					t.Fatalf("step %d, %+v (-want +got):\n%s", i, step.ask, diff)
@@ -93,13 +114,13 @@ func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.
 	t.Run("keys and windows are independent", func(t *testing.T) {
 		t.Parallel()
 		now := Noon
-		s, full := store(t, func() time.Time { return now }), BucketOf("192.0.2.1")
+		s, full := store(t, func() time.Time { return now }), bucket("192.0.2.1")
 		Grant(t, s, full, ratelimit.Ask{N: 5, Limit: 5})
 		next := full.Window
 		next.Index++
 		for _, b := range []ratelimit.Bucket{
-			BucketOf("192.0.2.2"),
-			BucketOf("2001:db8::1"),
+			bucket("192.0.2.2"),
+			bucket("2001:db8::1"),
 			{Name: full.Name, Key: full.Key, Window: next},
 		} {
 			now = b.Window.End().Add(-time.Second)
@@ -112,7 +133,7 @@ func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.
 
 	t.Run("what is given back is granted again", func(t *testing.T) {
 		t.Parallel()
-		s, b, other := store(t, func() time.Time { return Noon }), BucketOf("192.0.2.1"), BucketOf("192.0.2.2")
+		s, b, other := store(t, func() time.Time { return Noon }), bucket("192.0.2.1"), bucket("192.0.2.2")
 		giveBack := func(b ratelimit.Bucket, n int) {
 			t.Helper()
 			if err := s.Return(t.Context(), b, n); err != nil {
@@ -140,7 +161,7 @@ func Run(t *testing.T, store func(t *testing.T, now func() time.Time) ratelimit.
 	t.Run("asked at once, exactly the limit", func(t *testing.T) {
 		t.Parallel()
 		s := store(t, func() time.Time { return Noon })
-		if n := GrantedAtOnce(t, BucketOf("192.0.2.1"), 5, s, s, s); n != 5 {
+		if n := GrantedAtOnce(t, bucket("192.0.2.1"), 5, s, s, s); n != 5 {
 			t.Errorf("granted %d of 5", n)
 		}
 	})
@@ -176,4 +197,59 @@ func GrantedAtOnce(t *testing.T, b ratelimit.Bucket, limit int, stores ...rateli
 	close(gate)
 	wg.Wait()
 	return n
+}
+
+// testDay has three instances give the answers of a day, at once, while a fourth has
+// crashed with a lease and a fifth stops in the middle.
+func testDay(t *testing.T, s ratelimit.Store) {
+	t.Helper()
+	const limit, lease = 300, 3
+	instance := func() *ratelimit.Day {
+		return ratelimit.NewDay(ratelimit.DayOptions{
+			PerAddress: ratelimit.Unlimited, Site: limit, Store: s, Deny: true, StoreTimeout: time.Minute,
+			Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return Noon },
+		})
+	}
+	granted := 0
+	take := func(d *ratelimit.Day) (more bool) {
+		for {
+			got, err := d.Take(t.Context(), 0)
+			if err != nil {
+				t.Errorf("Take: %v", err)
+			}
+			if got.Refused != ratelimit.ByContention {
+				return got.Granted
+			}
+		}
+	}
+	crashed, stopped := instance(), instance()
+	for _, d := range []*ratelimit.Day{crashed, stopped} {
+		if take(d) {
+			granted++
+		}
+	}
+	var (
+		wg sync.WaitGroup
+		mu sync.Mutex
+	)
+	wg.Go(func() { stopped.Drain(t.Context()) })
+	for range 3 {
+		d := instance()
+		for range 5 {
+			wg.Go(func() {
+				for range limit / 10 {
+					if !take(d) {
+						return
+					}
+					mu.Lock()
+					granted++
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if lost := limit - granted; lost < lease-1 || lost > 2*(lease-1) {
+		t.Errorf("%d of %d granted: the crash has lost %d, and no more than the stopped instance's is given back too late", granted, limit, lease-1)
+	}
 }
