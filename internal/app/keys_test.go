@@ -5,7 +5,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"cloud.google.com/go/firestore/apiv1/firestorepb"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"docent/internal/app"
 	"docent/internal/firestore"
@@ -28,19 +30,22 @@ const identityKey = "identity-key-for-tests-only-32-bytes-or-more"
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// document returns the ID of the document in which an address is counted at
-// noon: the one that the first request writes.
-func document(t *testing.T, keys app.Keys, addr string) string {
+// documents returns the IDs of the documents that are created by what counts in a
+// store.
+func documents(t *testing.T, keys app.Keys, count func(s ratelimit.Store) error) (written []string) {
 	t.Helper()
-	var written string
 	client, err := firestore.Open(t.Context(), firestore.Options{
 		Project: "p", Database: "(default)", Emulator: "127.0.0.1:1",
 		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
-			func(_ context.Context, _ string, req, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
-				if commit, ok := req.(*firestorepb.CommitRequest); ok {
-					written = path.Base(commit.GetWrites()[0].GetUpdate().GetName())
+			func(_ context.Context, _ string, req, reply any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+				commit, isCommit := req.(*firestorepb.CommitRequest)
+				answer, ok := reply.(*firestorepb.CommitResponse)
+				if !isCommit || !ok {
+					return fmt.Errorf("unexpected %T", req)
 				}
-				return errors.New("not sent")
+				written = append(written, path.Base(commit.GetWrites()[0].GetUpdate().GetName()))
+				answer.WriteResults = []*firestorepb.WriteResult{{UpdateTime: timestamppb.New(noon)}}
+				return nil
 			})},
 	})
 	if err != nil {
@@ -51,19 +56,44 @@ func document(t *testing.T, keys app.Keys, addr string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := ratelimit.Bucket{Name: "per-ip", Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Window: ratelimit.WindowOf(noon, time.Minute)}
-	if _, err := store.Grant(t.Context(), b, ratelimit.Ask{N: 1, Limit: 5}); err == nil {
-		t.Fatal("the write was not caught")
+	if err := count(store); err != nil {
+		t.Fatal(err)
 	}
 	return written
 }
 
+// minute returns the document of an address in the minute of noon, and day those of
+// an address, its /48 if it is IPv6, and the site in that day.
+func minute(t *testing.T, keys app.Keys, addr string) string {
+	t.Helper()
+	return documents(t, keys, func(s ratelimit.Store) error {
+		b := ratelimit.Bucket{Name: "per-ip", Key: ratelimit.KeyOf(netip.MustParseAddr(addr)), Window: ratelimit.WindowOf(noon, time.Minute)}
+		_, err := s.Grant(t.Context(), b, ratelimit.Ask{N: 1, Limit: 5})
+		return err
+	})[0]
+}
+
+func day(t *testing.T, keys app.Keys, addr string) []string {
+	t.Helper()
+	return documents(t, keys, func(s ratelimit.Store) error {
+		d := ratelimit.NewDay(ratelimit.DayOptions{
+			PerAddress: 100, Site: 2000, Store: s, Deny: true, StoreTimeout: time.Minute,
+			Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return noon },
+		})
+		_, err := d.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr(addr)))
+		return err
+	})
+}
+
 // What browsers and the store keep and what running instances count must never
 // change: a difference here forgets every visitor or every conversation, or lets
-// every address through twice in the minute of a deployment.
+// every address through twice in the minute, or the day, of a deployment.
 func TestKeys_FixedVectors(t *testing.T) {
 	t.Parallel()
-	type vector struct{ Cookie, Visitor, Session, Threads, IPv4, IPv6 string }
+	type vector struct {
+		Cookie, Visitor, Session, Threads, IPv4, IPv6 string
+		Day4, Day6                                    []string
+	}
 	tests := []struct {
 		name                string
 		identityKey, apiKey string
@@ -79,6 +109,15 @@ func TestKeys_FixedVectors(t *testing.T) {
 				Threads: "9416c2a58278cd380e5fe963e1f262e3aabf43f20af6bcf0867015e5b94d0afc",
 				IPv4:    "989625c2b784fb6a47f8f83a93fc1676ddc7ac4d9e9c3d6bbe026ce573c6ade2",
 				IPv6:    "7e450b161e5051cba439f1289630c53d85119ffed5c5e14b1750be1194b34344",
+				Day4: []string{
+					"3d8ff002d682a096c9b8765e3e254907b6f32f27826a36a321537dd6a16bf34d",
+					"a493cb02d9f92ccf5d0f62e764832a698fc3765fa49b7e67bc795c48583283dc",
+				},
+				Day6: []string{
+					"c2e597a9dafc7561898b0b585a5c3eae839df7670be17b6f31d4ea1fd37ae855",
+					"af474360c022b8b68a0a5ceea654edb5d04ec842bf7afe1663f7725aaa2f1e39",
+					"a493cb02d9f92ccf5d0f62e764832a698fc3765fa49b7e67bc795c48583283dc",
+				},
 			},
 		},
 		{
@@ -90,6 +129,15 @@ func TestKeys_FixedVectors(t *testing.T) {
 				Threads: "5a249d62f19b64cb911a71a29bed1811f4d0796312cea1dbb80133ad98e25d5e",
 				IPv4:    "740d5d242104ba436740f216664a8a0ee93b8e63da0e40166ab20bb4f6f26b89",
 				IPv6:    "7cba391b3a0c2d246bffc615adbc21164f2e589b18876d70aaea6a8b61f06007",
+				Day4: []string{
+					"8a30c6099043e16f054e954d2327500d18d36470da338e2e9c5243c882a11bae",
+					"e28882c97624d3f48af2fc9e1c1a82e715c6e7ec4a673d15e4476ed4d16b3fc3",
+				},
+				Day6: []string{
+					"2fa8f663c0e4bd208f7dc15495a44dded284f0cae1fe15c44381f3b023517c9d",
+					"da33b6fc4fbe1f22d82a6c3c6a305bed9f9e704a22b88a8e68d2e48ba3cf9f15",
+					"e28882c97624d3f48af2fc9e1c1a82e715c6e7ec4a673d15e4476ed4d16b3fc3",
+				},
 			},
 		},
 	}
@@ -111,8 +159,10 @@ func TestKeys_FixedVectors(t *testing.T) {
 				Visitor: s.Token(r, "V"),
 				Session: session,
 				Threads: hex.EncodeToString(owner.Sum(nil)),
-				IPv4:    document(t, keys, "192.0.2.1"),
-				IPv6:    document(t, keys, "2001:db8:1:2:3:4:5:6"),
+				IPv4:    minute(t, keys, "192.0.2.1"),
+				IPv6:    minute(t, keys, "2001:db8:1:2:3:4:5:6"),
+				Day4:    day(t, keys, "192.0.2.1"),
+				Day6:    day(t, keys, "2001:db8:1:2:3:4:5:6"),
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

@@ -40,7 +40,13 @@ type parts struct {
 	store   *firestore.Client // Nil where memory is the store.
 	cold    error             // Why the store could not be warmed.
 	openai  *openai.Client
+	answers *ratelimit.Day // Nil where Docent does not answer itself.
 }
+
+// leaseTimeout bounds giving back what is left of the answers of the day, when the
+// answers in flight are written. Cloud Run kills the process a second after the
+// server's 9 s.
+const leaseTimeout = 800 * time.Millisecond
 
 // openParts opens everything that the service needs from outside, in parallel, so
 // that a start takes one round trip at a time and reports all faults at once.
@@ -95,6 +101,11 @@ func OpenStore(ctx context.Context, c config.Config) (*firestore.Client, error) 
 
 func (p *parts) close(log *slog.Logger) {
 	var errs []error
+	if p.answers != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), leaseTimeout)
+		defer cancel()
+		p.answers.Drain(ctx)
+	}
 	if p.openai != nil {
 		p.openai.Close()
 	}
@@ -156,6 +167,9 @@ func (p *parts) chat(stopping context.Context, c config.Config, log *slog.Logger
 		}
 		threads = kept
 	}
+	if err := p.limitAnswers(c, log); err != nil {
+		return nil, err
+	}
 	chat := &httpapi.Chat{
 		Chats: chatkit.New(chatkit.Options{
 			Store: threads, Responder: answer.Echo{}, StoreTimeout: StoreTimeout(c), Now: time.Now,
@@ -164,6 +178,7 @@ func (p *parts) chat(stopping context.Context, c config.Config, log *slog.Logger
 		Queries: ratelimit.New(ratelimit.Options{
 			Name: "queries", Limit: queriesPerMinute, Window: time.Minute, Log: log, Now: time.Now,
 		}),
+		Answers:        p.answers,
 		AtOnce:         int(c.AnswersAtOnce),
 		TrustedProxies: c.TrustedProxies.WithoutFirebaseHosting(),
 		AnswerTimeout:  c.AnswerTimeout,
@@ -190,18 +205,53 @@ func (p *parts) limiter(c config.Config, name string, limit, ceiling int, log *s
 		Log:          log,
 		Now:          time.Now,
 	}
-	if p.store != nil {
-		buckets, err := p.store.Buckets(c.FirestoreCollection, p.keys.Buckets)
-		if err != nil {
-			return nil, fmt.Errorf("the rate limit's store could not be opened: %w", err)
-		}
-		o.Store = buckets
+	var err error
+	if o.Store, err = p.buckets(c); err != nil {
+		return nil, err
 	}
 	l := ratelimit.New(o)
 	if p.cold != nil {
 		l.StoreFailed(p.cold)
 	}
 	return l, nil
+}
+
+// limitAnswers opens the limits of a day.
+func (p *parts) limitAnswers(c config.Config, log *slog.Logger) error {
+	buckets, err := p.buckets(c)
+	if err != nil {
+		return err
+	}
+	address, site := c.AnswersPerDayPerAddress, c.AnswersPerDay
+	if site > 0 && (address >= site || address == config.Unlimited) {
+		log.Warn("one address can use up the answers of a day: set ANSWERS_PER_DAY_PER_ADDRESS well below ANSWERS_PER_DAY")
+	}
+	p.answers = ratelimit.NewDay(ratelimit.DayOptions{
+		PerAddress:   int(address),
+		Site:         int(site),
+		Store:        buckets,
+		Deny:         c.OnStoreFailure == config.Deny,
+		StoreTimeout: StoreTimeout(c),
+		Log:          log,
+		Now:          time.Now,
+	})
+	if p.cold != nil {
+		p.answers.StoreFailed(p.cold)
+	}
+	return nil
+}
+
+// buckets returns where limits are counted for all instances, or nil where each
+// counts in memory.
+func (p *parts) buckets(c config.Config) (ratelimit.Store, error) {
+	if p.store == nil {
+		return nil, nil //nolint:nilnil // As said.
+	}
+	buckets, err := p.store.Buckets(c.FirestoreCollection, p.keys.Buckets)
+	if err != nil {
+		return nil, fmt.Errorf("the rate limit's store could not be opened: %w", err)
+	}
+	return buckets, nil
 }
 
 // NewOpenAI returns a client for the configured API. The caller closes it.

@@ -76,6 +76,11 @@ type Config struct {
 	AnswersAtOnce Limit `env:"ANSWERS_AT_ONCE" envDefault:"256" want:"a whole number from 0 to 1000000, or unlimited"`
 	// MessagesPerMinute is how many messages a minute one address may send.
 	MessagesPerMinute Limit `env:"RATE_LIMIT_MESSAGES_PER_MINUTE" envDefault:"10" want:"a whole number from 0 to 1000000, or unlimited"`
+	// AnswersPerDayPerAddress is how many answers a day one address may have, and its
+	// IPv6 /48 ten times as many.
+	AnswersPerDayPerAddress Limit `env:"ANSWERS_PER_DAY_PER_ADDRESS" envDefault:"100" want:"a whole number from 0 to 1000000, or unlimited"`
+	// AnswersPerDay is how many answers a day all visitors together may have.
+	AnswersPerDay Limit `env:"ANSWERS_PER_DAY" envDefault:"2000" want:"a whole number from 0 to 1000000, or unlimited"`
 	// ThreadsKeep is how long a conversation is kept after its last message.
 	ThreadsKeep time.Duration `env:"THREADS_KEEP" envDefault:"720h" want:"a duration of at least 1h"`
 
@@ -141,8 +146,8 @@ const MaxAnswerTimeout = 100 * time.Second
 // OpenAI's own bound for hosted sessions.
 const DefaultSessionTTL = 10 * time.Minute
 
-// maxPerMinute bounds the rates.
-const maxPerMinute = 1_000_000
+// maxLimit bounds the limits.
+const maxLimit = 1_000_000
 
 // Fault is one thing that is wrong.
 type Fault struct{ Variable, Problem string }
@@ -316,8 +321,8 @@ func (c *Config) invalid() []string {
 	check("OPENAI_BASE_URL", isBaseURL(c.BaseURL))
 	check("SESSION_TTL", c.SessionTTL == 0 || c.SessionTTL >= time.Second && c.SessionTTL <= 10*time.Minute && c.SessionTTL%time.Second == 0)
 	check("SESSION_REQUESTS_PER_MINUTE", c.SessionRequestsPerMinute == nil || *c.SessionRequestsPerMinute >= 1)
-	check("RATE_LIMIT_PER_MINUTE", within(c.RateLimit, 1, maxPerMinute))
-	check("RATE_LIMIT_INSTANCE_PER_MINUTE", within(c.InstanceLimit, 1, maxPerMinute))
+	check("RATE_LIMIT_PER_MINUTE", within(c.RateLimit, 1, maxLimit))
+	check("RATE_LIMIT_INSTANCE_PER_MINUTE", within(c.InstanceLimit, 1, maxLimit))
 	check("RATE_LIMIT_STORE", c.Store == Firestore || c.Store == Memory)
 	check("RATE_LIMIT_ON_STORE_FAILURE", c.OnStoreFailure == Local || c.OnStoreFailure == Deny)
 	check("GOOGLE_CLOUD_PROJECT", c.Project != "" || c.OnCloudRun || !c.NeedsProject())

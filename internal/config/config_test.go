@@ -124,6 +124,8 @@ func TestLoad_AllFaults(t *testing.T) {
 		"ANSWER_TIMEOUT":                 "101s",
 		"ANSWERS_AT_ONCE":                "-1",
 		"RATE_LIMIT_MESSAGES_PER_MINUTE": "1000001",
+		"ANSWERS_PER_DAY_PER_ADDRESS":    "1e3",
+		"ANSWERS_PER_DAY":                "1000001",
 		"THREADS_KEEP":                   "59m",
 		"RATE_LIMIT_PER_MINUTE":          "0",
 		"RATE_LIMIT_INSTANCE_PER_MINUTE": "1000001",
@@ -156,6 +158,8 @@ func TestLoad_AllFaults(t *testing.T) {
   ANSWER_TIMEOUT must be a duration from 5s to 100s
   ANSWERS_AT_ONCE must be a whole number from 0 to 1000000, or unlimited
   RATE_LIMIT_MESSAGES_PER_MINUTE must be a whole number from 0 to 1000000, or unlimited
+  ANSWERS_PER_DAY_PER_ADDRESS must be a whole number from 0 to 1000000, or unlimited
+  ANSWERS_PER_DAY must be a whole number from 0 to 1000000, or unlimited
   THREADS_KEEP must be a duration of at least 1h
   RATE_LIMIT_PER_MINUTE must be a whole number from 1 to 1000000
   RATE_LIMIT_INSTANCE_PER_MINUTE must be a whole number from 1 to 1000000
@@ -236,6 +240,9 @@ func TestLoad_Values(t *testing.T) {
 		{"no messages", []string{"RATE_LIMIT_MESSAGES_PER_MINUTE=0"}, ""},
 		{"messages in words", []string{"RATE_LIMIT_MESSAGES_PER_MINUTE=many"}, "RATE_LIMIT_MESSAGES_PER_MINUTE"},
 		{"any number of answers", []string{"ANSWERS_AT_ONCE=unlimited"}, ""},
+		{"no answers of a day", []string{"ANSWERS_PER_DAY=0", "ANSWERS_PER_DAY_PER_ADDRESS=0"}, ""},
+		{"any number of answers a day", []string{"ANSWERS_PER_DAY=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited"}, ""},
+		{"fewer than no answers a day", []string{"ANSWERS_PER_DAY=-1"}, "ANSWERS_PER_DAY"},
 		{"shortest answers", []string{"ANSWER_TIMEOUT=5s"}, ""},
 		{"longest answers", []string{"ANSWER_TIMEOUT=100s"}, ""},
 		{"answers too short", []string{"ANSWER_TIMEOUT=4s"}, "ANSWER_TIMEOUT"},

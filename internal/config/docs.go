@@ -33,7 +33,7 @@ func (l *Limit) UnmarshalText(text []byte) error {
 		return nil
 	}
 	n, err := strconv.ParseUint(string(text), 10, 32)
-	if err != nil || n > maxPerMinute {
+	if err != nil || n > maxLimit {
 		return errors.New("not a limit")
 	}
 	*l = Limit(n)

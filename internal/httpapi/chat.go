@@ -34,6 +34,8 @@ type Chat struct {
 	// Messages limits the messages of an address, and Queries its other requests.
 	// Each is nil for no limit.
 	Messages, Queries Limiter
+	// Answers limits the answers of a day. It is nil for no limit.
+	Answers Answers
 	// AtOnce is how many answers this instance writes at the same time, or -1 for
 	// any number.
 	AtOnce int
@@ -204,20 +206,32 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, c *chat) err
 
 // admit takes a message through the limits. What costs nothing is checked first, and
 // what a later limit refuses, the earlier ones get back. Reading a thread that does
-// not exist costs a message: else it would be free to guess.
+// not exist costs a message: else it would be free to guess. So does leaving while
+// the answers of the day are counted: else reading threads would be free.
 func (a *api) admit(r *http.Request, c *chat) (*chatkit.Turn, error) {
 	if err := a.take(r, a.Chat.Messages); err != nil {
 		return nil, err
 	}
-	if !a.slots.take(c.visitor) {
+	message := exchangeOf(r.Context()).decision
+	giveBack := func() {
 		if a.Chat.Messages != nil {
-			a.Chat.Messages.Return(exchangeOf(r.Context()).decision)
+			a.Chat.Messages.Return(message)
 		}
+	}
+	if !a.slots.take(c.visitor) {
+		giveBack()
 		return nil, &failure{code: codeBusy, retryAfter: busyPause}
 	}
 	turn, err := a.Chat.Chats.Begin(r.Context(), c.visitor, c.request, readerOf(r))
 	if err != nil {
 		a.slots.release(c.visitor)
+		return nil, err
+	}
+	if err := a.takeAnswer(r); err != nil {
+		a.slots.release(c.visitor)
+		if r.Context().Err() == nil {
+			giveBack()
+		}
 		return nil, err
 	}
 	return turn, nil

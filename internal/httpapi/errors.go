@@ -39,6 +39,7 @@ const (
 	codeItemNotFound         = "item_not_found"
 	codeThreadClosed         = "thread_closed"
 	codeBusy                 = "busy"
+	codeAnswersUsedUp        = "answers_used_up"
 	codeConversationsDown    = "conversations_unavailable"
 	codeInternal             = "internal"
 )
@@ -78,6 +79,7 @@ var problems = map[string]problem{
 	codeItemNotFound:         {http.StatusNotFound, "This message does not exist any more.", slog.LevelInfo, true},
 	codeThreadClosed:         {http.StatusConflict, "This conversation is full. Please start a new one.", slog.LevelInfo, true},
 	codeBusy:                 {http.StatusTooManyRequests, "The assistant is busy. Please try again in a moment.", slog.LevelWarn, true},
+	codeAnswersUsedUp:        {http.StatusTooManyRequests, "The assistant has given all its answers for today. Please come back tomorrow.", slog.LevelInfo, true},
 	codeConversationsDown:    {http.StatusServiceUnavailable, "Conversations are not available right now. Please try again later.", slog.LevelWarn, true},
 	codeInternal:             {http.StatusInternalServerError, "Something went wrong on our side.", slog.LevelError, false},
 }
@@ -154,7 +156,8 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if c := x.chat; c != nil && c.mustStream(p.status) {
 		s := c.open(w, a.Now)
 		defer s.end()
-		_ = s.send(chatkit.ErrorEvent(message, p.status >= 429)) // Else there is nobody to tell.
+		retry := p.status >= 429 && f.code != codeAnswersUsedUp // Nobody waits until tomorrow.
+		_ = s.send(chatkit.ErrorEvent(message, retry))          // Else there is nobody to tell.
 		return
 	}
 	if f.code == codeRateLimited {

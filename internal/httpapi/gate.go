@@ -57,6 +57,29 @@ func (a *api) take(r *http.Request, l Limiter) error {
 	return nil
 }
 
+// takeAnswer takes one of the day's answers for the address.
+func (a *api) takeAnswer(r *http.Request) error {
+	if a.Chat.Answers == nil {
+		return nil
+	}
+	x := exchangeOf(r.Context())
+	started := a.Now()
+	d, err := a.Chat.Answers.Take(r.Context(), ratelimit.KeyOf(address.Of(r.Context())))
+	x.limiter += a.Now().Sub(started)
+	if err != nil {
+		return fmt.Errorf("answers of the day: %w", err)
+	}
+	x.decision = d
+	switch {
+	case d.Granted:
+		return nil
+	case d.Refused == ratelimit.ByContention: // It says nothing of what is left of the day.
+		return &failure{code: codeBusy, retryAfter: busyPause}
+	default:
+		return &failure{code: codeAnswersUsedUp, retryAfter: d.Reset}
+	}
+}
+
 // setRateLimit tells the visitor what is left, in the headers of
 // draft-ietf-httpapi-ratelimit-headers-11 and in the common X-RateLimit ones.
 func setRateLimit(h http.Header, d ratelimit.Decision) {

@@ -47,6 +47,11 @@ type Limiter interface {
 	Return(d ratelimit.Decision)
 }
 
+// Answers decides how many answers an address may have.
+type Answers interface {
+	Take(ctx context.Context, key ratelimit.Key) (ratelimit.Decision, error)
+}
+
 // Minter makes sessions.
 type Minter interface {
 	Mint(ctx context.Context, user string) (hosted.Session, error)
