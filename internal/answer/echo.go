@@ -1,4 +1,3 @@
-// Package answer turns questions into answers.
 package answer
 
 import (

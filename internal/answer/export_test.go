@@ -12,3 +12,14 @@ func Filter(out output, sources map[string]chatkit.URLSource, deltas ...string) 
 	}
 	return f.end()
 }
+
+// Instructions, Input and Clean make the parts of a prompt. FixedInstructions come
+// first in all.
+var (
+	Instructions = instructions
+	Input        = input
+	Clean        = clean
+)
+
+// FixedInstructions are the rules of all answers.
+const FixedInstructions = fixedInstructions
