@@ -276,9 +276,15 @@ func TestDay_LeaveAfterMidnight(t *testing.T) {
 		if got := <-done; !strings.Contains(got, "canceled") {
 			t.Errorf("the visitor who left: %s", got)
 		}
+		drained := make(chan struct{})
+		go func() {
+			d.Drain(t.Context())
+			close(drained)
+		}()
+		synctest.Wait() // The drain waits for the lease.
 		close(held)
+		<-drained
 		synctest.Wait()
-		d.Drain(t.Context())
 		if diff := cmp.Diff([]map[string]int{{}, {}}, []map[string]int{counts.of(first), counts.of(time.Now())}); diff != "" {
 			t.Errorf("counted (-want +got):\n%s", diff)
 		}
@@ -380,6 +386,59 @@ func TestDay_ClientDisconnect(t *testing.T) {
 	})
 }
 
+// Visitors leave at the instant at which the store answers: what it has granted
+// to them is not lost, and what it has not granted is not given back to it.
+func TestDay_LeaveWhileAnswered(t *testing.T) {
+	t.Parallel()
+	for name, outage := range map[string]error{"up": nil, "down": errors.New("no database")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const others = 600 // They may give some back.
+				counts, held := newStore(), make(chan struct{})
+				counts.counts[ratelimit.Bucket{Name: "answers-of-site", Window: ratelimit.WindowOf(time.Now(), wholeDay)}] = others
+				ctx, leave := context.WithCancel(t.Context())
+				var failure atomic.Pointer[error]
+				failure.Store(&outage)
+				d := dayOf(func(o *ratelimit.DayOptions) {
+					o.PerAddress, o.Site = 100, 10_000
+					o.Store = fakeStore{counts, func(b ratelimit.Bucket, _ ratelimit.Ask) error {
+						switch b.Name {
+						case "answers-per-address":
+							return nil
+						case "answers-of-site":
+							<-held
+							leave()
+						}
+						return *failure.Load()
+					}}
+				})
+				var granted atomic.Int64
+				for i := range 1000 {
+					go func() {
+						if ask(ctx, d, strangers(i)) == "granted" {
+							granted.Add(1)
+						}
+					}()
+				}
+				synctest.Wait()
+				close(held)
+				synctest.Wait()
+				failure.Store(new(error))
+				time.Sleep(2 * time.Second)
+				ask(t.Context(), d, "192.0.2.1") // Has a store that was down probed.
+				granted.Add(1)
+				synctest.Wait()
+				d.Drain(t.Context())
+				n := counts.of(time.Now())["answers-of-site"] - others
+				if outage == nil && n != int(granted.Load()) || n < 0 {
+					t.Errorf("%d counted, %d granted", n, granted.Load())
+				}
+			})
+		})
+	}
+}
+
 // TestDay_Instances has three instances at once, of which one crashes with a lease.
 func TestDay_Instances(t *testing.T) {
 	t.Parallel()
@@ -426,17 +485,19 @@ func TestDay_InstancesGiveBack(t *testing.T) {
 func TestDay_StoreDown(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name string
-		deny bool
+		name        string
+		deny, known bool // known: the instance is told that the store is down.
 		// spent is what other instances have used.
 		spent   int
 		down    map[string]int
 		later   map[string]int // When it answers again.
 		counted int            // After the drain.
 	}{
-		{"local", false, 0, map[string]int{"granted": 9 + 100, "unavailable": 191}, map[string]int{"granted": 300}, 1 + 9 + 100 + 300},
-		{"local, near the end of the day", false, 960, map[string]int{"granted": 9 + 30, "unavailable": 261}, map[string]int{"site": 300}, 1000},
-		{"deny", true, 0, map[string]int{"unavailable": 300}, map[string]int{"granted": 300}, 1 + 300},
+		{"local", false, true, 0, map[string]int{"granted": 9 + 100, "unavailable": 191}, map[string]int{"granted": 300}, 1 + 9 + 100 + 300},
+		{"local, near the end of the day", false, true, 960, map[string]int{"granted": 9 + 30, "unavailable": 261}, map[string]int{"site": 300}, 1000},
+		{"local, found out by a visitor", false, false, 0, map[string]int{"granted": 9 + 100, "unavailable": 191}, map[string]int{"granted": 300}, 1 + 9 + 100 + 300},
+		{"deny, found out by a visitor", true, false, 0, map[string]int{"granted": 9, "unavailable": 291}, map[string]int{"granted": 300}, 1 + 9 + 300},
+		{"deny", true, true, 0, map[string]int{"unavailable": 300}, map[string]int{"granted": 300}, 1 + 300},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -460,7 +521,9 @@ func TestDay_StoreDown(t *testing.T) {
 					t.Fatalf("the first: %s", got)
 				}
 				down.Store(true)
-				d.StoreFailed(errors.New("no database"))
+				if tt.known {
+					d.StoreFailed(errors.New("no database"))
+				}
 				if diff := cmp.Diff(tt.down, asks(t.Context(), d, 300, strangers)); diff != "" {
 					t.Errorf("while the store is down (-want +got):\n%s", diff)
 				}
