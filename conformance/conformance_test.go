@@ -129,6 +129,7 @@ func built(t *testing.T) server {
 	p := testprocess.Start(t, service,
 		"ALLOWED_ORIGINS="+page, "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_test", "OPENAI_API_KEY=sk-test",
 		"DOCS_INDEX=docs.index", "RATE_LIMIT_STORE=memory", "RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited",
+		"ANSWERS_PER_DAY_PER_ADDRESS=unlimited", "ANSWERS_PER_DAY=unlimited",
 	)
 	base := "http://" + p.Address + httpapi.BasePath
 	return server{base + "/chat", func(t *testing.T) http.Header {

@@ -230,7 +230,7 @@ func TestChat_VisitorLeaves(t *testing.T) {
 func TestChat_SIGTERM(t *testing.T) {
 	t.Parallel()
 	settings := docs("FIRESTORE_EMULATOR_HOST="+testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project(),
-		"RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited")
+		"RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited")
 	d := start(t, settings...)
 	readers := make([]*reader, 50)
 	streams := make([]*http.Response, len(readers))
@@ -267,7 +267,7 @@ func TestChat_SIGTERM(t *testing.T) {
 // many connections, and checks that nothing of them is left.
 func TestChat_ManyStreams(t *testing.T) {
 	t.Parallel()
-	d := start(t, docs("RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited")...)
+	d := start(t, docs("RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited")...)
 	descriptors := func() int {
 		open, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(d.process.ID()), "fd"))
 		if err != nil {

@@ -30,8 +30,8 @@ const (
 	// Spent: the project has no credit, or is over its limits of spending. An operator
 	// must act. Only responses have this kind.
 	Spent
-	// TooLong: the request is longer than the model or its limits allow. Only
-	// responses have this kind.
+	// TooLong: the request is longer than the model allows. Only responses have this
+	// kind.
 	TooLong
 )
 
@@ -61,10 +61,13 @@ type Error struct {
 	// token in the base URL.
 	Type, Code, Message string
 
-	param         string // The parameter that OpenAI refused.
-	cause         error
-	hasRetryAfter bool
-	retryAfter    time.Duration // OpenAI's, if it sent one.
+	param string // The parameter that OpenAI refused.
+	// What the code and the message mean. They are read before what repeats the call's
+	// texts is taken out.
+	spent, tooLarge, tooLong bool
+	cause                    error
+	hasRetryAfter            bool
+	retryAfter               time.Duration // OpenAI's, if it sent one.
 }
 
 func (e *Error) Error() string {
@@ -91,14 +94,7 @@ func (e *Error) RetryAfter() time.Duration {
 
 // lasts reports whether a call that OpenAI is too busy for would fail again: an
 // operator must pay, raise a limit or send less.
-func (e *Error) lasts() bool {
-	switch e.Code {
-	case quota, "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded", "organization_usage_limit_exceeded":
-		return true
-	default:
-		return e.Type == quota || strings.HasPrefix(e.Message, tooLarge)
-	}
-}
+func (e *Error) lasts() bool { return e.spent || e.tooLarge }
 
 // LogValue is what the request log holds of a failure.
 func (e *Error) LogValue() slog.Value {
@@ -175,6 +171,14 @@ func (a apiError) code() string {
 // fill takes over what OpenAI says of an error.
 func (e *Error) fill(a apiError, scrub func(string) string) {
 	e.Type, e.Code, e.Message, e.param = scrub(a.Type), scrub(a.code()), scrub(a.Message), a.Param
+	e.spent = a.Type == quota
+	switch a.code() {
+	case quota, "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded", "organization_usage_limit_exceeded":
+		e.spent = true
+	case "context_length_exceeded":
+		e.tooLong = true
+	}
+	e.tooLarge = strings.HasPrefix(a.Message, tooLarge)
 }
 
 func kindOf(status int) Kind {

@@ -425,10 +425,12 @@ func (r *response) refused(a apiError) *Error {
 // ofResponse returns the error with the kinds that only responses have.
 func (e *Error) ofResponse() *Error {
 	switch {
-	case e.Code == "context_length_exceeded", strings.HasPrefix(e.Message, tooLarge):
+	case e.tooLong:
 		e.Kind = TooLong
-	case e.lasts():
+	case e.spent:
 		e.Kind = Spent
+	case e.tooLarge: // Waiting does not help, as it does for other limits of a minute.
+		e.Kind = Rejected
 	}
 	return e
 }

@@ -215,7 +215,7 @@ func TestRespond_Errors(t *testing.T) {
 		{"an error and a failed response", streams(sse(wrong("invalid_prompt", "policy"), `{"type":"response.failed","response":{"error":{"code":"server_error"}}}`)), openai.Rejected, "invalid_prompt", 1},
 		{"no credit", streams(sse(created(), wrong("insufficient_quota", "Pay."))), openai.Spent, "insufficient_quota", 1},
 		{"no credit, as a status", says(429, "insufficient_quota", "credit_balance_exhausted", "Pay."), openai.Spent, "credit_balance_exhausted", 1},
-		{"a request that is too large", streams(sse(wrong("rate_limit_exceeded", "Request too large for gpt-6-luna"))), openai.TooLong, "rate_limit_exceeded", 1},
+		{"a request that is too large", streams(sse(wrong("rate_limit_exceeded", "Request too large for gpt-6-luna"))), openai.Rejected, "rate_limit_exceeded", 1},
 		{"a context that is too long", says(400, "invalid_request_error", "context_length_exceeded", "Too long."), openai.TooLong, "context_length_exceeded", 1},
 		{"a context that is too long, in the stream", streams(sse(wrong("context_length_exceeded", "Too long."))), openai.TooLong, "context_length_exceeded", 1},
 		{"an unknown model", says(400, "invalid_request_error", "model_not_found", "No."), openai.Rejected, "model_not_found", 1},
@@ -251,6 +251,19 @@ func TestRespond_Errors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A question may have the words by which an error is known.
+func TestRespond_CodeInQuestion(t *testing.T) {
+	t.Parallel()
+	u := serve(t, streams(sse(wrong("insufficient_quota", "Pay."))))
+	ctx, c := u.client(t, "/v1", secret{value: key})
+	question := []openai.InputMessage{{Role: "user", Text: "What does insufficient_quota mean?"}}
+	_, err := c.Respond(ctx, openai.ResponseRequest{Input: question}, &text{})
+	if got := failureOf(t, err); got.Kind != openai.Spent || got.Code == "insufficient_quota" {
+		t.Errorf("kind %d, code %q", got.Kind, got.Code)
+	}
+	u.wantCalls(t, "/v1/responses "+key)
 }
 
 func TestRespond_Retry(t *testing.T) {
