@@ -117,11 +117,11 @@ func failureOf(err error) *failure {
 		switch upstream.Kind {
 		case openai.NotFound:
 			return &failure{code: codeAssistantUnavailable, cause: err}
-		case openai.Busy:
+		case openai.Busy, openai.Spent:
 			return &failure{code: codeUpstreamBusy, retryAfter: upstream.RetryAfter(), cause: err}
 		case openai.Timeout:
 			return &failure{code: codeUpstreamTimeout, cause: err}
-		case openai.Rejected:
+		case openai.Rejected, openai.TooLong:
 			return &failure{code: codeUpstreamRejected, cause: err}
 		}
 	case errors.As(err, &over):

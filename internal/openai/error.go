@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -28,10 +29,9 @@ const (
 	// Timeout: the budget ran out before OpenAI answered anything.
 	Timeout
 	// Spent: the project has no credit, or is over its limits of spending. An operator
-	// must act. Only responses have this kind.
+	// must act.
 	Spent
-	// TooLong: the request is longer than the model allows. Only responses have this
-	// kind.
+	// TooLong: the request is longer than the model allows.
 	TooLong
 )
 
@@ -61,13 +61,10 @@ type Error struct {
 	// token in the base URL.
 	Type, Code, Message string
 
-	param string // The parameter that OpenAI refused.
-	// What the code and the message mean. They are read before what repeats the call's
-	// texts is taken out.
-	spent, tooLarge, tooLong bool
-	cause                    error
-	hasRetryAfter            bool
-	retryAfter               time.Duration // OpenAI's, if it sent one.
+	param         string // The parameter that OpenAI refused.
+	cause         error
+	hasRetryAfter bool
+	retryAfter    time.Duration // OpenAI's, if it sent one.
 }
 
 func (e *Error) Error() string {
@@ -91,10 +88,6 @@ func (e *Error) RetryAfter() time.Duration {
 	}
 	return min(max(e.retryAfter, minRetryAfter), maxRetryAfter)
 }
-
-// lasts reports whether a call that OpenAI is too busy for would fail again: an
-// operator must pay, raise a limit or send less.
-func (e *Error) lasts() bool { return e.spent || e.tooLarge }
 
 // LogValue is what the request log holds of a failure.
 func (e *Error) LogValue() slog.Value {
@@ -171,15 +164,28 @@ func (a apiError) code() string {
 // fill takes over what OpenAI says of an error.
 func (e *Error) fill(a apiError, scrub func(string) string) {
 	e.Type, e.Code, e.Message, e.param = scrub(a.Type), scrub(a.code()), scrub(a.Message), a.Param
-	e.spent = a.Type == quota
+	// What decides is what OpenAI said, not what is left of it for the log.
 	switch a.code() {
 	case quota, "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded", "organization_usage_limit_exceeded":
-		e.spent = true
+		e.Kind = Spent
 	case "context_length_exceeded":
-		e.tooLong = true
+		e.Kind = TooLong
+	default:
+		switch {
+		case a.Type == quota:
+			e.Kind = Spent
+		case strings.HasPrefix(a.Message, tooLarge): // Waiting does not help, as it does for other limits.
+			e.Kind = Rejected
+		}
 	}
-	e.tooLarge = strings.HasPrefix(a.Message, tooLarge)
+	if m := hint.FindStringSubmatch(a.Message); m != nil && !e.hasRetryAfter {
+		d, err := time.ParseDuration(strings.ToLower(m[1]))
+		e.retryAfter, e.hasRetryAfter = d, err == nil
+	}
 }
+
+// hint matches how long to wait, where only the message says it.
+var hint = regexp.MustCompile(`(?i)try again in ((?:[0-9]{1,6}(?:\.[0-9]{1,6})?(?:ms|s|m|h))+)`)
 
 func kindOf(status int) Kind {
 	switch {

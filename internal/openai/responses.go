@@ -9,7 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,20 +79,30 @@ func (c *Client) Respond(ctx context.Context, r ResponseRequest, events Response
 	for i, m := range r.Input {
 		texts[i] = m.Text
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(firstDelta, func() { cancel(errNoDelta) })
+	defer timer.Stop()
+	budget, done := context.WithTimeout(ctx, firstDelta)
+	defer done()
 	for {
-		body, err := r.body(c.refusals.of(r.Model))
+		refused := c.refusals.of(r.Model)
+		body, err := r.body(refused)
 		if err != nil {
 			return ResponseResult{}, err
 		}
-		result, err := c.respond(ctx, body, texts, events)
+		result, err := c.respond(ctx, budget, body, texts, func(key string) *response {
+			return &response{events: events, scrub: c.scrubber(key, texts), begin: func() { timer.Stop() }}
+		})
 		var e *Error
-		if !errors.As(err, &e) || e != err { //nolint:errorlint // An error of events may wrap one.
+		switch {
+		case err == nil || result.Begun:
+			return result, err
+		case errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errNoDelta):
+			return result, &Error{Kind: Timeout, cause: errNoDelta}
+		case !errors.As(err, &e) || !c.refusals.learn(r.Model, e.param, refused):
 			return result, err
 		}
-		if !result.Begun && e.Kind == Rejected && c.refusals.learn(r.Model, e.param) {
-			continue
-		}
-		return result, e.ofResponse()
 	}
 }
 
@@ -138,44 +148,33 @@ func (r *refusals) of(model string) map[string]bool {
 }
 
 // learn notes the parameter that an error names, such as reasoning.effort. It returns
-// false for one that is not optional, or has been left out already.
-func (r *refusals) learn(model, param string) bool {
+// false for one that is not optional, or that the call has left out already.
+func (r *refusals) learn(model, param string, leftOut map[string]bool) bool {
 	name, _, _ := strings.Cut(param, ".")
 	if strings.HasPrefix(name, "prompt_cache") {
 		name = "prompt_cache_key"
 	}
+	if !slices.Contains(optional, name) || leftOut[name] {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, o := range optional {
-		if o != name || r.names[model][name] {
-			continue
-		}
-		if r.names == nil {
-			r.names = map[string]map[string]bool{}
-		}
-		if r.names[model] == nil {
-			r.names[model] = map[string]bool{}
-		}
-		r.names[model][name] = true
-		return true
+	if r.names == nil {
+		r.names = map[string]map[string]bool{}
 	}
-	return false
+	if r.names[model] == nil {
+		r.names[model] = map[string]bool{}
+	}
+	r.names[model][name] = true
+	return true
 }
 
-// respond sends a request, again until the first text where that may help.
-func (c *Client) respond(ctx context.Context, body []byte, texts []string, events ResponseEvents) (ResponseResult, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := time.AfterFunc(firstDelta, func() { cancel(errNoDelta) })
-	defer timer.Stop()
-	budget, done := context.WithTimeout(ctx, firstDelta)
-	defer done()
-	var (
-		result  ResponseResult
-		failure error // What went wrong after the first text.
-	)
-	err := c.retry(budget, func(key string) error {
-		r := &response{events: events, scrub: c.scrubber(key, texts), begin: func() { timer.Stop() }}
+// respond sends a request, again until the first text where that may help. The budget
+// is for the first text.
+func (c *Client) respond(ctx, budget context.Context, body []byte, texts []string, begin func(key string) *response) (result ResponseResult, err error) {
+	var failure error // What went wrong after the first text.
+	err = c.retry(budget, func(key string) error {
+		r := begin(key)
 		err := c.stream(ctx, key, body, texts, r)
 		if errors.Is(context.Cause(ctx), errNoDelta) {
 			err = &Error{Kind: Timeout, cause: errNoDelta}
@@ -186,11 +185,8 @@ func (c *Client) respond(ctx context.Context, body []byte, texts []string, event
 		}
 		return err
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		err = failure
-	case errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errNoDelta):
-		err = &Error{Kind: Timeout, cause: errNoDelta}
 	}
 	return result, err
 }
@@ -292,6 +288,9 @@ func (r *response) handle(data []byte) (done bool, err error) {
 	if err := json.Unmarshal(data, &e); err != nil && !errors.As(err, &otherType) {
 		return false, r.failed(Busy, errors.New("an event is not JSON"))
 	}
+	if e.Response.ID != "" {
+		r.result.ID, r.result.Model = nameOf(e.Response.ID), nameOf(e.Response.Model)
+	}
 	at := place{e.OutputIndex, e.ContentIndex}
 	switch e.Type {
 	case "response.output_item.added":
@@ -308,16 +307,25 @@ func (r *response) handle(data []byte) (done bool, err error) {
 	case "response.output_item.done":
 		err = r.completeItem(e.OutputIndex, e.Item)
 	case "response.completed", "response.incomplete":
+		// Some gateways number items differently here. So this only fills in for a stream
+		// that has had no text.
+		fresh := !r.result.Begun
 		for i, item := range e.Response.Output {
-			if err = r.completeItem(i, item); err != nil {
-				return false, err
+			if fresh || r.delivered[place{i, 0}] != "" {
+				err = errors.Join(err, r.completeItem(i, item))
 			}
+		}
+		if err != nil {
+			return false, err
 		}
 		r.end(&e)
 		return true, nil
 	case "response.failed":
 		return false, r.refused(e.Response.Error)
-	case "error":
+	case "error", "":
+		if e.Type == "" && e.Error == (apiError{}) {
+			return false, nil
+		}
 		if e.Error == (apiError{}) {
 			e.Error = e.apiError
 		}
@@ -345,12 +353,17 @@ func (r *response) deliver(at place, delta string, to func(string) error) error 
 	if r.delivered == nil {
 		r.delivered = map[place]string{}
 	}
+	if r.result.Begun && r.delivered[at] == "" {
+		r.stopped = to("\n\n") // Another part of the answer is another paragraph.
+	}
 	r.delivered[at] += delta
 	if !r.result.Begun {
 		r.result.Begun = true
 		r.begin()
 	}
-	r.stopped = to(delta)
+	if r.stopped == nil {
+		r.stopped = to(delta)
+	}
 	return r.stopped
 }
 
@@ -361,8 +374,10 @@ func (r *response) complete(at place, part contentPart) error {
 	if part.Refusal != "" {
 		text, to, r.result.Refused = part.Refusal, r.events.Refusal, true
 	}
-	if part.Type == "reasoning_text" {
-		return nil
+	switch part.Type {
+	case "", "output_text", "refusal":
+	default:
+		return nil // It is not part of the answer.
 	}
 	rest, ok := strings.CutPrefix(text, r.delivered[at])
 	if !ok {
@@ -386,8 +401,8 @@ func (r *response) completeItem(index int, item outputItem) error {
 
 func (r *response) end(e *event) {
 	r.ended = true
-	r.result.ID, r.result.Model = e.Response.ID, e.Response.Model
-	r.result.InputTokens, r.result.CachedTokens, r.result.OutputTokens = e.Response.Usage.Input, e.Response.Usage.Details.Cached, e.Response.Usage.Output
+	usage := &e.Response.Usage
+	r.result.InputTokens, r.result.CachedTokens, r.result.OutputTokens = max(0, usage.Input), max(0, usage.Details.Cached), max(0, usage.Output)
 	if e.Type == "response.incomplete" {
 		r.result.Cut = "unknown"
 		if reason := e.Response.Incomplete.Reason; reason != "" {
@@ -401,36 +416,27 @@ func (r *response) failed(kind Kind, cause error) *Error {
 	return &Error{Kind: kind, Status: http.StatusOK, RequestID: r.requestID, cause: cause}
 }
 
-// hint matches how long to wait, which stands in a message alone.
-var hint = regexp.MustCompile(`(?i)try again in ?([0-9]+(?:\.[0-9]+)?) ?(ms|s)`)
+// name matches what can be the ID or the model of a response.
+var name = regexp.MustCompile(`^[A-Za-z0-9_.:/-]{1,128}$`)
+
+// nameOf returns an ID or a model for the log, or "" for any other text.
+func nameOf(s string) string {
+	if name.MatchString(s) {
+		return s
+	}
+	return ""
+}
 
 // refused returns the error that a stream has in it.
 func (r *response) refused(a apiError) *Error {
 	e := r.failed(Busy, errors.New("an error in the stream"))
 	switch a.code() {
-	case "", "server_error", "rate_limit_exceeded", "server_is_overloaded", "slow_down", "vector_store_timeout", "insufficient_quota":
-	default:
+	case "invalid_prompt", "bio_policy", "data_residency_mismatch", "model_not_found", "unsupported_parameter", "unsupported_value", "invalid_value":
+		e.Kind = Rejected
+	}
+	if a.Type == "invalid_request_error" {
 		e.Kind = Rejected
 	}
 	e.fill(a, r.scrub)
-	if m := hint.FindStringSubmatch(a.Message); m != nil {
-		if n, err := strconv.ParseFloat(m[1], 64); err == nil && n < 3600 {
-			unit := map[string]time.Duration{"s": time.Second, "ms": time.Millisecond}[strings.ToLower(m[2])]
-			e.retryAfter, e.hasRetryAfter = time.Duration(n*float64(unit)), true
-		}
-	}
-	return e
-}
-
-// ofResponse returns the error with the kinds that only responses have.
-func (e *Error) ofResponse() *Error {
-	switch {
-	case e.tooLong:
-		e.Kind = TooLong
-	case e.spent:
-		e.Kind = Spent
-	case e.tooLarge: // Waiting does not help, as it does for other limits of a minute.
-		e.Kind = Rejected
-	}
 	return e
 }

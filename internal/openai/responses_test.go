@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -120,8 +121,12 @@ func TestRespond_Streams(t *testing.T) {
 		{"text at the end alone", sse(completed(message("Hi"))), "Hi", openai.ResponseResult{}},
 		{"the end has more than the deltas", sse(delta(0, "Hel"), completed(message("Hello"))), "Hello", openai.ResponseResult{}},
 		{"the end has other text than the deltas", sse(delta(0, "Bye"), completed(message("Hello"))), "Bye", openai.ResponseResult{}},
+		{"two messages", sse(delta(0, "One."), done(0, "One."), delta(1, "Two."), completed(message("One."), message("Two."))), "One.\n\nTwo.", openai.ResponseResult{}},
+		{"two messages at the end alone", sse(completed(message("One."), message("Two."))), "One.\n\nTwo.", openai.ResponseResult{}},
+		{"the end numbers items differently", sse(delta(1, "Yes."), completed(message("Yes."))), "Yes.", openai.ResponseResult{}},
+		{"a part of another type", sse(completed(`{"type":"message","content":[{"type":"secret","text":"x"},{"type":"output_text","text":"Yes."}]}`)), "Yes.", openai.ResponseResult{}},
 		{"text beyond ASCII", sse(delta(0, "日本 "), delta(0, "🙂"), completed()), "日本 🙂", openai.ResponseResult{}},
-		{"two parts", sse(delta(0, "A"), `{"type":"response.output_text.delta","output_index":0,"content_index":1,"delta":"B"}`, completed(`{"type":"message","content":[{"text":"A"},{"text":"B"}]}`)), "AB", openai.ResponseResult{}},
+		{"two parts", sse(delta(0, "A"), `{"type":"response.output_text.delta","output_index":0,"content_index":1,"delta":"B"}`, completed(`{"type":"message","content":[{"text":"A"},{"text":"B"}]}`)), "A\n\nB", openai.ResponseResult{}},
 		{
 			"a comment, then the answer", sse(newItem(0, "commentary"), delta(0, "Let me see."), newItem(1, "final_answer"), delta(1, "Yes."),
 				completed(`{"type":"message","phase":"commentary","content":[{"text":"Let me see."}]}`, message("Yes."))), "Yes.", openai.ResponseResult{},
@@ -230,6 +235,8 @@ func TestRespond_Errors(t *testing.T) {
 		{"a redirect", answers(302, "", "Location", "https://example.com"), openai.Rejected, "", 1},
 		{"2 MB in one line", streams("data: " + strings.Repeat("x", 2<<20)), openai.Rejected, "", 1},
 		{"2 MB of comments", streams(strings.Repeat(": keep alive\n\n", 150_000)), openai.Rejected, "", 1},
+		{"an error of the request, in the stream", streams(sse(`{"type":"error","error":{"type":"invalid_request_error","code":null,"message":"No."}}`)), openai.Rejected, "", 1},
+		{"an error without a type of event", streams("data: {\"error\":{\"type\":\"insufficient_quota\",\"message\":\"Pay.\"}}\n\n"), openai.Spent, "", 1},
 		{"a wrong key", says(401, "invalid_request_error", "invalid_api_key", "Wrong key."), openai.Rejected, "invalid_api_key", 1},
 	}
 	for _, tt := range tests {
@@ -277,6 +284,8 @@ func TestRespond_Retry(t *testing.T) {
 		{"busy, then good", []http.HandlerFunc{answers(503, "{}"), good}, false},
 		{"overloaded in the stream, then good", []http.HandlerFunc{streams(sse(created(), wrong("server_is_overloaded", "Later."))), good}, false},
 		{"a hint in the message", []http.HandlerFunc{streams(sse(wrong("rate_limit_exceeded", "Please try again in 20ms."))), good}, false},
+		{"a number for a code", []http.HandlerFunc{streams(sse(`{"type":"error","error":{"code":529,"message":"Later."}}`)), good}, false},
+		{"a hint in a refusal's message", []http.HandlerFunc{says(429, "tokens", "rate_limit_exceeded", "Please try again in 6m0s.")}, true},
 		{"a hint that is too long", []http.HandlerFunc{streams(sse(wrong("rate_limit_exceeded", "Please try again in 120s.")))}, true},
 		{"the stream ends before any text", []http.HandlerFunc{streams(sse(created())), good}, false},
 		{"an empty stream", []http.HandlerFunc{streams(""), good}, false},
@@ -396,6 +405,38 @@ func TestRespond_RefusedParameters(t *testing.T) {
 	}
 }
 
+// Calls at the same time may learn the same.
+func TestRespond_RefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	u := &upstream{Server: newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if slices.Contains(sent(r), "reasoning") {
+			answers(400, `{"error":{"code":"unsupported_parameter","param":"reasoning.effort","message":"No."}}`)(w, r)
+			return
+		}
+		streams(sse(delta(0, "Hi"), completed()))(w, r)
+	})}
+	ctx, c := u.client(t, "/v1", secret{value: key})
+	var calls sync.WaitGroup
+	for range 20 {
+		calls.Go(func() {
+			if _, err := c.Respond(ctx, openai.ResponseRequest{Effort: "none"}, &text{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+}
+
+// A gateway may put anything into a response's ID.
+func TestRespond_Names(t *testing.T) {
+	t.Parallel()
+	u := serve(t, streams(sse(delta(0, "Hi"), `{"type":"response.completed","response":{"id":"How do I install it?","model":"m\u001b","usage":{"input_tokens":-1}}}`)))
+	result, err := u.ask(t, secret{value: key}, &text{})
+	if diff := cmp.Diff(openai.ResponseResult{Begun: true}, result); diff != "" || err != nil {
+		t.Errorf("error %v, result (-want +got):\n%s", err, diff)
+	}
+}
+
 // What cannot be left out, or has been, ends the call.
 func TestRespond_RefusedForGood(t *testing.T) {
 	t.Parallel()
@@ -424,6 +465,46 @@ func TestRespond_EventsFail(t *testing.T) {
 	u.wantCalls(t, "/v1/responses "+key)
 }
 
+// bubbled returns a client in a bubble of synctest, and serves it there.
+func bubbled(t *testing.T, h http.HandlerFunc) *openai.Client {
+	t.Helper()
+	l := testpipe.New()
+	srv := &http.Server{Handler: h}
+	go srv.Serve(l)
+	c := openai.New(openai.Options{BaseURL: "http://openai.test/v1", APIKey: secret{value: key}, Now: time.Now, Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return l.Dial(), nil },
+	}})
+	t.Cleanup(func() {
+		c.Close()
+		srv.Close()
+	})
+	return c
+}
+
+// Leaving out a parameter gives a call no more time.
+func TestRespond_SlowRefusals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := bubbled(t, func(w http.ResponseWriter, r *http.Request) {
+			names := sent(r)
+			select {
+			case <-time.After(15 * time.Second):
+			case <-r.Context().Done():
+			}
+			param := "reasoning"
+			if !slices.Contains(names, param) {
+				param = "text"
+			}
+			answers(400, `{"error":{"param":"`+param+`","message":"No."}}`)(w, r)
+		})
+		began := time.Now()
+		_, err := c.Respond(t.Context(), openai.ResponseRequest{Effort: "none"}, &text{})
+		if took := time.Since(began); failureOf(t, err).Kind != openai.Timeout || took != 20*time.Second {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+}
+
 // The first text may take 20 s, with all repetitions. What follows may take longer.
 func TestRespond_Slow(t *testing.T) {
 	t.Parallel()
@@ -443,8 +524,7 @@ func TestRespond_Slow(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var left time.Duration
 				began := time.Now()
-				l := testpipe.New()
-				srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c := bubbled(t, func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Content-Type", "text/event-stream")
 					io.WriteString(w, sse(created()))
 					http.NewResponseController(w).Flush()
@@ -461,13 +541,7 @@ func TestRespond_Slow(t *testing.T) {
 						io.WriteString(w, sse(wait.next))
 						http.NewResponseController(w).Flush()
 					}
-				})}
-				go srv.Serve(l)
-				defer srv.Close()
-				c := openai.New(openai.Options{BaseURL: "http://openai.test/v1", APIKey: secret{value: key}, Now: time.Now, Transport: &http.Transport{
-					DialContext: func(context.Context, string, string) (net.Conn, error) { return l.Dial(), nil },
-				}})
-				defer c.Close()
+				})
 				_, err := c.Respond(t.Context(), openai.ResponseRequest{}, &text{})
 				var e *openai.Error
 				if timeout := errors.As(err, &e) && e.Kind == openai.Timeout; timeout != tt.timeout || !tt.timeout && err != nil {

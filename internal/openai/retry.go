@@ -50,7 +50,7 @@ func (c *Client) retry(ctx context.Context, attempt func(key string) error) erro
 			key = fresh
 			continue
 		}
-		if e.Kind != Busy || e.lasts() || retries == maxRetries {
+		if e.Kind != Busy || retries == maxRetries {
 			return e
 		}
 		if !sleep(ctx, max(delay(retries), e.retryAfter), reserve) {
