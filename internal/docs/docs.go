@@ -4,6 +4,7 @@ package docs
 
 import (
 	"context"
+	"iter"
 	"net/url"
 	"regexp"
 	"slices"
@@ -45,6 +46,20 @@ func (s *Site) VersionOf(path string) string {
 		return segment
 	}
 	return s.DefaultVersion
+}
+
+// sections yields all sections of the site with their pages, in their order.
+func (s *Site) sections() iter.Seq2[*Page, *Section] {
+	return func(yield func(*Page, *Section) bool) {
+		for i := range s.Pages {
+			p := &s.Pages[i]
+			for j := range p.Sections {
+				if !yield(p, &p.Sections[j]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // localized matches the language at the beginning of a path.

@@ -62,11 +62,8 @@ func Plan(s *Site, model string, dimensions int, previous ...*Site) *Embedding {
 		})
 	}
 	s.Model, s.Dimensions = model, dimensions
-	for i := range s.Pages {
-		for j := range s.Pages[i].Sections {
-			section := &s.Pages[i].Sections[j]
-			section.Pieces = Split(section.Text)
-		}
+	for _, section := range s.sections() {
+		section.Pieces = Split(section.Text)
 	}
 	e := &Embedding{site: s, places: map[string][]*Piece{}}
 	s.eachPiece(func(text string, p *Piece) {
@@ -149,13 +146,9 @@ func (e *Embedding) set(texts []string, vectors [][]float32) error {
 
 // eachPiece calls do with each piece and the text that its vector is of, in order.
 func (s *Site) eachPiece(do func(text string, p *Piece)) {
-	for i := range s.Pages {
-		page := &s.Pages[i]
-		for j := range page.Sections {
-			section := &page.Sections[j]
-			for k := range section.Pieces {
-				do(EmbeddedText(page, section, section.Pieces[k]), &section.Pieces[k])
-			}
+	for page, section := range s.sections() {
+		for k := range section.Pieces {
+			do(EmbeddedText(page, section, section.Pieces[k]), &section.Pieces[k])
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"math"
 	"net/http"
 	"net/url"
@@ -112,29 +111,16 @@ func pack(b *bytes.Buffer, s *Site) error {
 	if err = errors.Join(err, z.Close()); err != nil {
 		return fmt.Errorf("compressing the index: %w", err)
 	}
-	for piece := range pieces(s) {
-		record = record[:0]
-		for _, v := range piece.Values {
-			record = append(record, byte(v)) //nolint:gosec // Read turns it back.
+	for _, section := range s.sections() {
+		for _, piece := range section.Pieces {
+			record = record[:0]
+			for _, v := range piece.Values {
+				record = append(record, byte(v)) //nolint:gosec // Read turns it back.
+			}
+			b.Write(record)
 		}
-		b.Write(record)
 	}
 	return nil
-}
-
-// pieces yields all pieces of a site, in their order.
-func pieces(s *Site) iter.Seq[*Piece] {
-	return func(yield func(*Piece) bool) {
-		for i := range s.Pages {
-			for j := range s.Pages[i].Sections {
-				for k := range s.Pages[i].Sections[j].Pieces {
-					if !yield(&s.Pages[i].Sections[j].Pieces[k]) {
-						return
-					}
-				}
-			}
-		}
-	}
 }
 
 // A writer is a record that grows.
@@ -287,14 +273,17 @@ func vectors(s *Site, data []byte) error {
 	for i, b := range data {
 		values[i] = int8(b) //nolint:gosec // It was one.
 	}
-	for piece := range pieces(s) {
-		if piece.Scale == 0 {
-			continue
+	for _, section := range s.sections() {
+		for i := range section.Pieces {
+			piece := &section.Pieces[i]
+			if piece.Scale == 0 {
+				continue
+			}
+			if len(values) < s.Dimensions {
+				return errDamaged
+			}
+			piece.Values, values = values[:s.Dimensions:s.Dimensions], values[s.Dimensions:]
 		}
-		if len(values) < s.Dimensions {
-			return errDamaged
-		}
-		piece.Values, values = values[:s.Dimensions:s.Dimensions], values[s.Dimensions:]
 	}
 	if len(values) > 0 {
 		return errDamaged

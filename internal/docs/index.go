@@ -24,7 +24,7 @@ type Index struct {
 	pages    map[string]int // By path, as pathOf returns it.
 	firsts   []int          // The number of each page's first section.
 	lexicons []*lexicon
-	vectors  vectorTable
+	vectors  []vector
 }
 
 // A section of the index is one of the site's, and where it stands there.
@@ -58,7 +58,7 @@ func NewIndex(site *Site, embedder Embedder) *Index {
 	for _, l := range x.lexicons {
 		l.finish()
 	}
-	x.vectors.pack(x)
+	x.vectors = vectorsOf(x)
 	return x
 }
 
@@ -69,7 +69,7 @@ func (x *Index) Pages() int { return len(x.site.Pages) }
 func (x *Index) Sections() int { return len(x.sections) }
 
 // Vectors returns how many pieces have a vector.
-func (x *Index) Vectors() int { return len(x.vectors.pieces) }
+func (x *Index) Vectors() int { return len(x.vectors) }
 
 // Site returns what the index was made of. It must not be changed.
 func (x *Index) Site() *Site { return x.site }

@@ -96,7 +96,7 @@ func (x *Index) search(ctx context.Context, q Query) (*search, error) {
 		}
 	}
 	if vector != nil {
-		s.vectors, s.pieces = x.vectors.score(vector, scale, len(x.sections), allowed)
+		s.vectors, s.pieces = x.scoreVectors(vector, scale, allowed)
 	}
 	s.ranked = s.rank(0, len(x.sections))
 	return s, nil

@@ -143,8 +143,8 @@ func (s *Source) refresh(ctx context.Context) <-chan struct{} {
 // use puts a site's index in place of the one that there is.
 func (s *Source) use(site *Site) error {
 	sections := 0
-	for i := range site.Pages {
-		sections += len(site.Pages[i].Sections)
+	for range site.sections() {
+		sections++
 	}
 	s.mu.Lock()
 	before := s.sections

@@ -1,59 +1,40 @@
 package docs
 
-// vectorTable holds the vectors of all pieces, in one piece of memory and in the order in which
-// a search reads them.
-type vectorTable struct {
-	values     []int8
-	pieces     []pieceOf
-	dimensions int
-}
-
-// pieceOf says what a vector is of.
-type pieceOf struct {
+// A vector is that of a piece. The values of all pieces of a loaded site stand one
+// after the other in memory, in the order in which a search reads them.
+type vector struct {
 	section int32
 	piece   int32 // Of the section's pieces.
 	scale   float32
+	values  []int8
 }
 
-// pack moves the site's vectors here. The site's pieces still have them.
-func (v *vectorTable) pack(x *Index) {
-	v.dimensions = x.site.Dimensions
-	count := 0
+// vectorsOf returns the vectors of all pieces that have one.
+func vectorsOf(x *Index) []vector {
+	var vectors []vector
 	for i := range x.sections {
 		_, s := x.at(i)
-		for _, p := range s.Pieces {
-			count += min(len(p.Values), 1)
-		}
-	}
-	v.values = make([]int8, 0, count*v.dimensions)
-	v.pieces = make([]pieceOf, 0, count)
-	for i := range x.sections {
-		_, s := x.at(i)
-		for j := range s.Pieces {
-			p := &s.Pieces[j]
-			if len(p.Values) == 0 {
-				continue
+		for j, p := range s.Pieces {
+			if len(p.Values) > 0 {
+				vectors = append(vectors, vector{int32(i), int32(j), p.Scale, p.Values})
 			}
-			from := len(v.values)
-			v.values = append(v.values, p.Values...)
-			p.Values = v.values[from:len(v.values):len(v.values)]
-			v.pieces = append(v.pieces, pieceOf{int32(i), int32(j), p.Scale})
 		}
 	}
+	return vectors
 }
 
-// score returns how near each section's best piece is to a question, and which
+// scoreVectors returns how near each section's best piece is to a question, and which
 // piece that is. A score is 1 plus the cosine, or 0 for a section that is not
 // allowed or has no vector.
-func (v *vectorTable) score(question []int8, scale float32, sections int, allowed func(section int) bool) (scores []float32, best []int32) {
-	scores, best = make([]float32, sections), make([]int32, sections)
-	for i, p := range v.pieces {
-		if !allowed(int(p.section)) {
+func (x *Index) scoreVectors(question []int8, scale float32, allowed func(section int) bool) (scores []float32, best []int32) {
+	scores, best = make([]float32, len(x.sections)), make([]int32, len(x.sections))
+	for _, v := range x.vectors {
+		if !allowed(int(v.section)) {
 			continue
 		}
-		cosine := scale * p.scale * float32(dot(question, v.values[i*v.dimensions:(i+1)*v.dimensions]))
-		if s := max(1+cosine, 0); s > scores[p.section] {
-			scores[p.section], best[p.section] = s, p.piece
+		cosine := scale * v.scale * float32(dot(question, v.values))
+		if s := max(1+cosine, 0); s > scores[v.section] {
+			scores[v.section], best[v.section] = s, v.piece
 		}
 	}
 	return scores, best
