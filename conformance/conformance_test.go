@@ -31,6 +31,8 @@ import (
 	"docent/internal/httpapi"
 	"docent/internal/logging"
 	"docent/internal/process"
+	"docent/internal/standin"
+	"docent/internal/testkit/testindex"
 	"docent/internal/testkit/testprocess"
 	"docent/internal/visitor"
 )
@@ -126,15 +128,23 @@ func library(t *testing.T) server {
 // built starts the built service. It answers a question with its own words.
 func built(t *testing.T) server {
 	t.Helper()
+	openai := standin.NewOpenAI("sk-test", "")
+	openai.Repeat()
+	openai.SetPace(0)
+	base, stop, err := openai.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop() })
 	p := testprocess.Start(t, service,
 		"ALLOWED_ORIGINS="+page, "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_test", "OPENAI_API_KEY=sk-test",
-		"DOCS_INDEX=docs.index", "RATE_LIMIT_STORE=memory", "RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited",
+		"OPENAI_BASE_URL="+base, "DOCS_INDEX="+testindex.Write(t, testindex.Small()), "RATE_LIMIT_STORE=memory", "RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited",
 		"ANSWERS_PER_DAY_PER_ADDRESS=unlimited", "ANSWERS_PER_DAY=unlimited",
 	)
-	base := "http://" + p.Address + httpapi.BasePath
-	return server{base + "/chat", func(t *testing.T) http.Header {
+	api := "http://" + p.Address + httpapi.BasePath
+	return server{api + "/chat", func(t *testing.T) http.Header {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/session?api=any", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, api+"/session?api=any", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

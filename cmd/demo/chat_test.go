@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"docent/internal/testkit/testbrowser"
@@ -31,11 +33,18 @@ func (v visitor) press(label string) {
 	testbrowser.Eval[any](v.tab, fmt.Sprintf(`chatkitStandIn.press(%q).then(() => null)`, label))
 }
 
-// ask asks a question and waits for the answer, which is the question.
-func (v visitor) ask(question string) {
+// ask asks a question and waits for the answer, whose text it returns.
+func (v visitor) ask(question string) string {
 	v.t.Helper()
 	testbrowser.Eval[any](v.tab, fmt.Sprintf(`docent.ask(%q), null`, question))
-	v.until(fmt.Sprintf(`shown.messages.at(-1)?.role === "assistant" && shown.messages.at(-1).text === %q && !shown.buttons.includes("Stop")`, question))
+	v.until(fmt.Sprintf(`shown.messages.at(-2)?.text === %q && shown.messages.at(-1).role === "assistant" && shown.messages.at(-1).text && !shown.buttons.includes("Stop")`, question))
+	return testbrowser.Eval[string](v.tab, `chatkitStandIn.conversation().then((all) => all.at(-1).text)`)
+}
+
+// sources returns the links of the sources that the chat shows.
+func (v visitor) sources() []string {
+	v.t.Helper()
+	return testbrowser.Eval[[]string](v.tab, `chatkitStandIn.shown().then((shown) => shown.sources.map(({ href }) => href))`)
 }
 
 func (v visitor) messages() []string {
@@ -58,16 +67,29 @@ func TestChat(t *testing.T) {
 	v.tab.Until(launcher + `.checkVisibility()`)
 	v.tab.Click(launcher)
 	v.tab.Until(started)
-	v.ask("How do I embed it?")
-	v.ask("And in Astro?")
-	want := []string{"user: How do I embed it?", "assistant: How do I embed it?", "user: And in Astro?", "assistant: And in Astro?"}
+	first := v.ask("How do I embed the widget?")
+	second := v.ask("And in Astro?") // Found by the question before it, too.
+	want := []string{"user: How do I embed the widget?", "assistant: " + first, "user: And in Astro?", "assistant: " + second}
 	if diff := cmp.Diff(want, v.messages()); diff != "" {
 		t.Errorf("conversation (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(second, "astro.config.mjs") {
+		t.Errorf("answer to the second question: %s", second)
+	}
+	sources := v.sources()
+	if len(sources) == 0 {
+		t.Error("the answers have no sources")
+	}
+	for _, source := range sources {
+		page, heading, anchored := strings.Cut(source, "#")
+		if !strings.HasPrefix(page, url+"/") || anchored && !slices.Contains(attributes(parse(t, page), "id"), heading) {
+			t.Errorf("source %s leads nowhere", source)
+		}
 	}
 
 	open("/deploy") // Another page: the chat is open there, with the same conversation.
 	v.until(`shown.messages.length === 4`)
-	v.ask("What does it cost?")
+	v.ask("What does it cost in a month?")
 	if err := os.MkdirAll(*pictures, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +98,8 @@ func TestChat(t *testing.T) {
 	}
 
 	testbrowser.Eval[any](v.tab, `document.querySelector("openai-chatkit").showHistory().then(() => null)`)
-	v.until(`shown.threads?.join() === "How do I embed it?"`)
-	v.press("Rename How do I embed it?")
+	v.until(`shown.threads?.join() === "How do I embed the widget?"`)
+	v.press("Rename How do I embed the widget?")
 	testbrowser.Eval[any](v.tab, `chatkitStandIn.fill("Title", "Embedding").then(() => null)`)
 	v.press("Save")
 	v.until(`shown.threads?.join() === "Embedding"`)
@@ -89,5 +111,7 @@ func TestChat(t *testing.T) {
 	v.until(`shown.threads?.length === 0`)
 	open("/deploy") // A conversation that is gone is not an error.
 	v.until(`shown.start`)
-	v.ask("A new one")
+	if answer := v.ask("Which grapes grow in Burgundy?"); !strings.Contains(answer, "do not have") {
+		t.Errorf("answer to what the docs do not have: %s", answer)
+	}
 }

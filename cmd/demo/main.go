@@ -55,36 +55,78 @@ func run(ctx context.Context, p app.Process) error {
 	if port := environment["PORT"]; !strings.Contains(port, ":") {
 		environment["PORT"] = "127.0.0.1:" + port // A demo is only for this machine.
 	}
-	backend := "the real OpenAI, with your OPENAI_API_KEY"
-	hosted := environment["CHATKIT_WORKFLOW_ID"] != ""
-	docs := environment["DOCS_INDEX"] != "" || environment["VECTOR_STORE_ID"] != ""
-	standIn := environment["OPENAI_API_KEY"] == "" || !hosted && !docs
-	if standIn {
-		url, stop, err := standin.NewOpenAI(standInKey, standInWorkflow).Listen()
-		if err != nil {
-			fmt.Fprintln(p.Stderr, err)
-			return err
-		}
-		defer stop() //nolint:errcheck // The process ends.
-		environment["OPENAI_BASE_URL"] = url
-		environment["OPENAI_API_KEY"] = standInKey
-		if hosted {
-			backend = "a stand-in for OpenAI's hosted workflows; set OPENAI_API_KEY, too, for the real one"
-			environment["CHATKIT_WORKFLOW_ID"] = standInWorkflow
-		} else {
-			backend = "Docent itself, which repeats each question; set OPENAI_API_KEY and CHATKIT_WORKFLOW_ID for a workflow"
-			environment["DOCS_INDEX"] = "docs.index" // Nothing reads it yet.
-		}
+	setUp, done, err := prepare(ctx, environment)
+	defer done()
+	if err != nil {
+		fmt.Fprintln(p.Stderr, err)
+		return err
 	}
-	site, err := front(standIn)
+	site, err := front(setUp.standIn)
 	if err != nil {
 		fmt.Fprintln(p.Stderr, err)
 		return err
 	}
 	p.Environment = environment
 	p.Front = site
-	p.Listening = func(addr net.Addr) { greet(p.Stdout, addr, backend) }
+	p.Listening = func(addr net.Addr) { greet(p.Stdout, addr, setUp.backend) }
 	return app.Run(ctx, p)
+}
+
+// setting is what the demo shows.
+type setting struct {
+	backend string // In words.
+	standIn bool   // OpenAI and ChatKit are stand-ins.
+}
+
+// prepare completes an environment with what is missing: an index of the site's own
+// pages, and a stand-in for OpenAI. done ends and removes them; it is never nil.
+func prepare(ctx context.Context, environment map[string]string) (s setting, done func(), err error) {
+	var undo []func()
+	done = func() {
+		for _, u := range undo {
+			u()
+		}
+	}
+	hosted := environment["CHATKIT_WORKFLOW_ID"] != ""
+	if !hosted && environment["DOCS_INDEX"] == "" && environment["VECTOR_STORE_ID"] == "" {
+		if environment["PORT"], err = freePort(ctx, environment["PORT"]); err != nil {
+			return s, done, err
+		}
+		file, remove, err := ownIndex(ctx, environment["PORT"])
+		if err != nil {
+			return s, done, err
+		}
+		undo = append(undo, remove)
+		environment["DOCS_INDEX"] = file
+	}
+	if environment["OPENAI_API_KEY"] != "" {
+		return setting{backend: "the real OpenAI, with your OPENAI_API_KEY"}, done, nil
+	}
+	url, stop, err := standin.NewOpenAI(standInKey, standInWorkflow).Listen()
+	if err != nil {
+		return s, done, err
+	}
+	undo = append(undo, func() { _ = stop() }) // The process ends.
+	environment["OPENAI_BASE_URL"] = url
+	environment["OPENAI_API_KEY"] = standInKey
+	if hosted {
+		environment["CHATKIT_WORKFLOW_ID"] = standInWorkflow
+		return setting{"a stand-in for OpenAI's hosted workflows; set OPENAI_API_KEY, too, for the real one", true}, done, nil
+	}
+	return setting{"Docent itself, with a stand-in for OpenAI that quotes the docs; set OPENAI_API_KEY for a real model", true}, done, nil
+}
+
+// freePort chooses the port of an address that leaves it open: the links in the index
+// must name it.
+func freePort(ctx context.Context, address string) (string, error) {
+	if !strings.HasSuffix(address, ":0") {
+		return address, nil
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return "", err //nolint:wrapcheck // It names the address.
+	}
+	return l.Addr().String(), l.Close()
 }
 
 func greet(w io.Writer, addr net.Addr, backend string) {

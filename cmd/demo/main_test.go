@@ -107,7 +107,7 @@ func TestWrite(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), program, "-write", dir).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for path, file := range map[string]string{"/": "index.html", "/embed": "embed/index.html", "/index": "index/index.html", "/assets/site.css": "assets/site.css"} {
+	for path, file := range map[string]string{"/": "index.html", "/embed": "embed.html", "/indexing": "indexing.html", "/assets/site.css": "assets/site.css"} {
 		_, served := fetch(t, http.MethodGet, url+path, "")
 		written, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(file)))
 		if err != nil || string(written) != served {

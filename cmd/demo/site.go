@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path"
@@ -15,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"docent/internal/docs"
+	"docent/internal/docs/site"
 	"docent/internal/standin"
 )
 
@@ -30,7 +35,7 @@ type page struct {
 // order is that of the site's navigation. A page is docs/NAME.md or, if it is
 // only for this site, site/pages/NAME.html.
 var order = []string{
-	"introduction", "embed", "index", "deploy", "operate", "configuration", "http", "troubleshooting", "limits", "performance", "decisions",
+	"introduction", "embed", "indexing", "deploy", "operate", "configuration", "http", "troubleshooting", "limits", "performance", "decisions",
 }
 
 // own are the pages that are only for this site.
@@ -183,16 +188,53 @@ func render(standIn bool) (map[string]content, error) {
 	return contents, nil
 }
 
-// write writes the site into a folder, each page as an index.html of its own. The
-// pages name no other host, so the folder can be served anywhere.
+// ownIndex makes an index of the site's pages in a temporary file. done removes it.
+func ownIndex(ctx context.Context, address string) (file string, done func(), err error) {
+	dir, err := os.MkdirTemp("", "docent-demo-")
+	if err != nil {
+		return "", nil, err //nolint:wrapcheck // It names the folder.
+	}
+	done = func() { _ = os.RemoveAll(dir) } // It is the system's temporary folder.
+	if file, err = makeIndex(ctx, dir, address); err != nil {
+		done()
+		return "", nil, fmt.Errorf("the index of the docs site: %w", err)
+	}
+	return file, done, nil
+}
+
+func makeIndex(ctx context.Context, dir, address string) (string, error) {
+	pages := filepath.Join(dir, "site")
+	if err := write(pages); err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("the port: %w", err)
+	}
+	s, _, err := site.Read(ctx, os.DirFS(pages), site.Options{Base: "http://localhost:" + port})
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Create(filepath.Join(dir, "docs.index")) //nolint:gosec // The folder is our own.
+	if err != nil {
+		return "", err //nolint:wrapcheck // It names the file.
+	}
+	return f.Name(), errors.Join(docs.Write(f, s), f.Close())
+}
+
+// write writes the site into a folder. The pages name no other host, so the folder
+// can be served anywhere.
 func write(folder string) error {
 	contents, err := render(true)
 	if err != nil {
 		return err
 	}
 	for name, c := range contents {
-		if path.Ext(name) == "" {
-			name = path.Join(name, "index.html")
+		switch {
+		case name == "/":
+			name = "index.html"
+		case path.Ext(name) == "":
+			name += ".html"
 		}
 		file := filepath.Join(folder, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // A web server may be another user.

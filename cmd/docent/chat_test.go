@@ -17,15 +17,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"docent/internal/testkit/testfirestore"
+	"docent/internal/testkit/testindex"
 )
 
 const chatPath = "/api/chatkit/chat"
 
 // docs are the settings of a Docent that answers on its own.
-func docs(settings ...string) []string {
+func docs(t *testing.T, settings ...string) []string {
+	t.Helper()
 	return append([]string{
-		"CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index", "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_test", "RATE_LIMIT_PER_MINUTE=1000000",
+		"CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=" + testindex.Write(t, testindex.Small()), "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_test", "RATE_LIMIT_PER_MINUTE=1000000",
 	}, settings...)
+}
+
+// repeating starts a Docent whose model answers a question with its own words.
+func repeating(t *testing.T, settings ...string) *docent {
+	t.Helper()
+	d := start(t, settings...)
+	d.openai.Repeat()
+	return d
 }
 
 // reader is a visitor with a session.
@@ -155,8 +165,8 @@ func (v *reader) texts(t *testing.T, d *docent) (texts []string) {
 
 func TestChat_TwoInstances(t *testing.T) {
 	t.Parallel()
-	settings := docs("FIRESTORE_EMULATOR_HOST="+testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project())
-	instances := []*docent{start(t, settings...), start(t, settings...)}
+	settings := docs(t, "FIRESTORE_EMULATOR_HOST="+testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project())
+	instances := []*docent{repeating(t, settings...), repeating(t, settings...)}
 	v := newReader(t, instances[0])
 	var want []string
 	for n := range 10 {
@@ -209,7 +219,7 @@ func (v *reader) begin(ctx context.Context, t *testing.T, d *docent) *http.Respo
 
 func TestChat_VisitorLeaves(t *testing.T) {
 	t.Parallel()
-	d := start(t, docs()...)
+	d := repeating(t, docs(t)...)
 	v := newReader(t, d)
 	v.client = h2c(t)
 	ctx, leave := context.WithCancel(t.Context())
@@ -229,9 +239,9 @@ func TestChat_VisitorLeaves(t *testing.T) {
 
 func TestChat_SIGTERM(t *testing.T) {
 	t.Parallel()
-	settings := docs("FIRESTORE_EMULATOR_HOST="+testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project(),
+	settings := docs(t, "FIRESTORE_EMULATOR_HOST="+testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project(),
 		"RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited")
-	d := start(t, settings...)
+	d := repeating(t, settings...)
 	readers := make([]*reader, 50)
 	streams := make([]*http.Response, len(readers))
 	connection := h2c(t)
@@ -267,7 +277,7 @@ func TestChat_SIGTERM(t *testing.T) {
 // many connections, and checks that nothing of them is left.
 func TestChat_ManyStreams(t *testing.T) {
 	t.Parallel()
-	d := start(t, docs("RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited")...)
+	d := repeating(t, docs(t, "RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited")...)
 	descriptors := func() int {
 		open, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(d.process.ID()), "fd"))
 		if err != nil {
@@ -291,6 +301,7 @@ func TestChat_ManyStreams(t *testing.T) {
 	visitors.Wait()
 	transport.CloseIdleConnections()
 	client.CloseIdleConnections()
+	_ = d.stopOpenAI() // It has connections that would be used again.
 	for deadline := time.Now().Add(10 * time.Second); descriptors() > before+2; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d descriptors are open, before it were %d", descriptors(), before)
@@ -302,7 +313,7 @@ func TestChat_ManyStreams(t *testing.T) {
 // behind a forged one. The session route has to believe it, the chat route must not.
 func TestChat_ForgedAddress(t *testing.T) {
 	t.Parallel()
-	d := start(t, docs("TRUSTED_PROXIES=127.0.0.0/8,firebase-hosting", "RATE_LIMIT_MESSAGES_PER_MINUTE=1")...)
+	d := repeating(t, docs(t, "TRUSTED_PROXIES=127.0.0.0/8,firebase-hosting", "RATE_LIMIT_MESSAGES_PER_MINUTE=1")...)
 	v := newReader(t, d)
 	for n, want := range []int{200, 429, 429} {
 		status, body := v.send(t, d, v.message("hello"), header("X-Forwarded-For", fmt.Sprintf("192.0.2.%d, 66.102.0.1", n)))
@@ -315,7 +326,7 @@ func TestChat_ForgedAddress(t *testing.T) {
 func TestChat_StoreDown(t *testing.T) {
 	t.Parallel()
 	emulator := testfirestore.Own(t)
-	d := start(t, docs("FIRESTORE_EMULATOR_HOST="+emulator.Address(), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project(), "REQUEST_TIMEOUT=2s")...)
+	d := repeating(t, docs(t, "FIRESTORE_EMULATOR_HOST="+emulator.Address(), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project(), "REQUEST_TIMEOUT=2s")...)
 	v := newReader(t, d)
 	v.say(t, d, "before")
 	emulator.Stop()

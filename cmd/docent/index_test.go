@@ -495,7 +495,7 @@ func TestIndex_Options(t *testing.T) {
 			}
 		}
 	}
-	page := readFile(t, "../../docs/index.md")
+	page := readFile(t, "../../docs/indexing.md")
 	var listed []string
 	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`--[^|]+"+`) \|`).FindAllStringSubmatch(page, -1) {
 		for _, m := range regexp.MustCompile("`(--[a-z-]+)").FindAllStringSubmatch(row[1], -1) {

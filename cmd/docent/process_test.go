@@ -38,10 +38,11 @@ func TestMain(m *testing.M) {
 
 // docent is a running process of the service.
 type docent struct {
-	url     string
-	openai  *standin.OpenAI
-	process *process.Process
-	output  *process.Output
+	url        string
+	openai     *standin.OpenAI
+	stopOpenAI func() error
+	process    *process.Process
+	output     *process.Output
 }
 
 // start runs the service with a stand-in OpenAI behind it until the test ends.
@@ -66,7 +67,7 @@ func start(t *testing.T, environment ...string) *docent {
 		noSecret(t, err.Error())
 		t.Fatal(err)
 	}
-	d := &docent{url: "http://" + p.Address, openai: openai, process: p, output: p.Output}
+	d := &docent{url: "http://" + p.Address, openai: openai, stopOpenAI: stop, process: p, output: p.Output}
 	t.Cleanup(func() { d.stop(t) })
 	return d
 }

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	passages "docent/internal/docs"
+	"docent/internal/testkit/testindex"
 )
 
 // manual is a site in two languages and two versions. The title of its first page has
@@ -41,11 +41,7 @@ func manual() *passages.Site {
 // writeIndex writes a site as docs.index into a new folder, which it returns.
 func writeIndex(t *testing.T, s *passages.Site) string {
 	t.Helper()
-	var b bytes.Buffer
-	if err := passages.Write(&b, s); err != nil {
-		t.Fatal(err)
-	}
-	return folder(t, map[string]string{"docs.index": b.String()})
+	return filepath.Dir(testindex.Write(t, s))
 }
 
 // searched is what `docent search --json` prints.

@@ -13,7 +13,9 @@ import (
 	"docent/internal/app"
 	"docent/internal/firestore"
 	"docent/internal/ratelimit"
+	"docent/internal/standin"
 	"docent/internal/testkit/testfirestore"
+	"docent/internal/testkit/testindex"
 )
 
 // TestRun_GivesLeaseBack stops a service that has taken a lease of the day's answers
@@ -23,10 +25,15 @@ func TestRun_GivesLeaseBack(t *testing.T) { //nolint:paralleltest // As said.
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	listening, stopped := make(chan net.Addr, 1), make(chan error, 1)
+	openai, stopOpenAI, err := standin.NewOpenAI("sk-test", "").Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopOpenAI()
 	go func() {
 		stopped <- app.Run(ctx, app.Process{
 			Environment: map[string]string{
-				"PORT": "127.0.0.1:0", "ALLOWED_ORIGINS": "http://localhost:3000", "OPENAI_API_KEY": "sk-test", "DOCS_INDEX": "docs.index",
+				"PORT": "127.0.0.1:0", "ALLOWED_ORIGINS": "http://localhost:3000", "OPENAI_API_KEY": "sk-test", "DOCS_INDEX": testindex.Write(t, testindex.Small()), "OPENAI_BASE_URL": openai,
 				"IDENTITY_KEY": identityKey, "GOOGLE_CLOUD_PROJECT": project, "FIRESTORE_EMULATOR_HOST": emulator,
 			},
 			Stdout: io.Discard, Stderr: io.Discard,

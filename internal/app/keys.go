@@ -18,6 +18,8 @@ type Keys struct {
 	Buckets []byte
 	// Threads names the documents in which a visitor's conversations are kept.
 	Threads []byte
+	// SafetyIDs names visitors to OpenAI.
+	SafetyIDs []byte
 }
 
 // DeriveKeys returns the keys that follow from the identity key or, where that
@@ -41,8 +43,9 @@ func DeriveKeys(identityKey, apiKey string) (Keys, error) {
 	undated, err2 := subkey(identity, "visitor IDs") // What the first cookies were signed for.
 	buckets, err3 := subkey(identity, "bucket IDs")
 	threads, err4 := subkey(identity, "thread owners")
-	keys := Keys{Visitors: visitor.Keys{Tokens: tokens, Undated: undated}, Buckets: buckets, Threads: threads}
-	return keys, errors.Join(err1, err2, err3, err4)
+	safetyIDs, err5 := subkey(identity, "safety identifiers")
+	keys := Keys{Visitors: visitor.Keys{Tokens: tokens, Undated: undated}, Buckets: buckets, Threads: threads, SafetyIDs: safetyIDs}
+	return keys, errors.Join(err1, err2, err3, err4, err5)
 }
 
 // subkey derives a key for one purpose from a secret, by HKDF with SHA-256.

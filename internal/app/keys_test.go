@@ -91,8 +91,8 @@ func day(t *testing.T, keys app.Keys, addr string) []string {
 func TestKeys_FixedVectors(t *testing.T) {
 	t.Parallel()
 	type vector struct {
-		Cookie, Visitor, Session, Threads, IPv4, IPv6 string
-		Day4, Day6                                    []string
+		Cookie, Visitor, Session, Threads, SafetyID, IPv4, IPv6 string
+		Day4, Day6                                              []string
 	}
 	tests := []struct {
 		name                string
@@ -103,12 +103,13 @@ func TestKeys_FixedVectors(t *testing.T) {
 		{
 			"identity key", identityKey, "sk-test", "V.Zesrzht8ILp9cTJiPqr1w9m00PpHzoU-YFXAG9P73mE",
 			vector{
-				Cookie:  "vc_V.1795521600.1798113600.yiBe-LWZMXJtDfSMoKsAcv-3glctpLzWrIM9_CCXkfU",
-				Visitor: "vt_V.1795521600.1798113600.w7J33lqHTeUIkIQMaVNAXNG8BZNPQ0B4KlWDnS64U0U",
-				Session: "ds_V.1795521600.1795522200.5NRx-5xNKFhgJ75JaLDrB55oepUmnnADf1naHjMR5SQ",
-				Threads: "9416c2a58278cd380e5fe963e1f262e3aabf43f20af6bcf0867015e5b94d0afc",
-				IPv4:    "989625c2b784fb6a47f8f83a93fc1676ddc7ac4d9e9c3d6bbe026ce573c6ade2",
-				IPv6:    "7e450b161e5051cba439f1289630c53d85119ffed5c5e14b1750be1194b34344",
+				Cookie:   "vc_V.1795521600.1798113600.yiBe-LWZMXJtDfSMoKsAcv-3glctpLzWrIM9_CCXkfU",
+				Visitor:  "vt_V.1795521600.1798113600.w7J33lqHTeUIkIQMaVNAXNG8BZNPQ0B4KlWDnS64U0U",
+				Session:  "ds_V.1795521600.1795522200.5NRx-5xNKFhgJ75JaLDrB55oepUmnnADf1naHjMR5SQ",
+				Threads:  "9416c2a58278cd380e5fe963e1f262e3aabf43f20af6bcf0867015e5b94d0afc",
+				SafetyID: "128ce89489848542a5ff96a49ebe6d34b01bfc65ac60dfecb5516d35fb428099",
+				IPv4:     "989625c2b784fb6a47f8f83a93fc1676ddc7ac4d9e9c3d6bbe026ce573c6ade2",
+				IPv6:     "7e450b161e5051cba439f1289630c53d85119ffed5c5e14b1750be1194b34344",
 				Day4: []string{
 					"3d8ff002d682a096c9b8765e3e254907b6f32f27826a36a321537dd6a16bf34d",
 					"a493cb02d9f92ccf5d0f62e764832a698fc3765fa49b7e67bc795c48583283dc",
@@ -123,12 +124,13 @@ func TestKeys_FixedVectors(t *testing.T) {
 		{
 			"derived from the API key", "", "sk-test", "V.ibQQtXcL1Ed87QvvY4RUWFyw7wU7Npt6AuHRflJRwAU",
 			vector{
-				Cookie:  "vc_V.1795521600.1798113600.kf66aCRBKqvA49fiCOoSjB3vXniYtom3Zgg8A6tsoaE",
-				Visitor: "vt_V.1795521600.1798113600.SfKZ8487af-JBCRM2YxgYyyC0asm6NtfKqL8BmozOow",
-				Session: "ds_V.1795521600.1795522200.ZCQ2yNddELeYtCMpX1qv88kFc2HA0VYnPC0KlLNMwE4",
-				Threads: "5a249d62f19b64cb911a71a29bed1811f4d0796312cea1dbb80133ad98e25d5e",
-				IPv4:    "740d5d242104ba436740f216664a8a0ee93b8e63da0e40166ab20bb4f6f26b89",
-				IPv6:    "7cba391b3a0c2d246bffc615adbc21164f2e589b18876d70aaea6a8b61f06007",
+				Cookie:   "vc_V.1795521600.1798113600.kf66aCRBKqvA49fiCOoSjB3vXniYtom3Zgg8A6tsoaE",
+				Visitor:  "vt_V.1795521600.1798113600.SfKZ8487af-JBCRM2YxgYyyC0asm6NtfKqL8BmozOow",
+				Session:  "ds_V.1795521600.1795522200.ZCQ2yNddELeYtCMpX1qv88kFc2HA0VYnPC0KlLNMwE4",
+				Threads:  "5a249d62f19b64cb911a71a29bed1811f4d0796312cea1dbb80133ad98e25d5e",
+				SafetyID: "596ee69a9a968517c52d07fd3e0b0abdc4fc1500adecc415d4f24750c08b8447",
+				IPv4:     "740d5d242104ba436740f216664a8a0ee93b8e63da0e40166ab20bb4f6f26b89",
+				IPv6:     "7cba391b3a0c2d246bffc615adbc21164f2e589b18876d70aaea6a8b61f06007",
 				Day4: []string{
 					"8a30c6099043e16f054e954d2327500d18d36470da338e2e9c5243c882a11bae",
 					"e28882c97624d3f48af2fc9e1c1a82e715c6e7ec4a673d15e4476ed4d16b3fc3",
@@ -155,14 +157,15 @@ func TestKeys_FixedVectors(t *testing.T) {
 			owner := hmac.New(sha256.New, keys.Threads)
 			owner.Write([]byte("V"))
 			got := vector{
-				Cookie:  s.Cookie(r, "V").Value,
-				Visitor: s.Token(r, "V"),
-				Session: session,
-				Threads: hex.EncodeToString(owner.Sum(nil)),
-				IPv4:    minute(t, keys, "192.0.2.1"),
-				IPv6:    minute(t, keys, "2001:db8:1:2:3:4:5:6"),
-				Day4:    day(t, keys, "192.0.2.1"),
-				Day6:    day(t, keys, "2001:db8:1:2:3:4:5:6"),
+				Cookie:   s.Cookie(r, "V").Value,
+				Visitor:  s.Token(r, "V"),
+				Session:  session,
+				Threads:  hex.EncodeToString(owner.Sum(nil)),
+				SafetyID: keys.SafetyID("V"),
+				IPv4:     minute(t, keys, "192.0.2.1"),
+				IPv6:     minute(t, keys, "2001:db8:1:2:3:4:5:6"),
+				Day4:     day(t, keys, "192.0.2.1"),
+				Day6:     day(t, keys, "2001:db8:1:2:3:4:5:6"),
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

@@ -13,6 +13,7 @@ import (
 	"docent/internal/answer"
 	"docent/internal/chatkit"
 	"docent/internal/config"
+	"docent/internal/docs"
 	"docent/internal/firestore"
 	"docent/internal/hosted"
 	"docent/internal/httpapi"
@@ -33,7 +34,7 @@ const queriesPerMinute = 120
 // parts are what has to be opened before the first request and closed after
 // the last.
 type parts struct {
-	apiKey, workflowID secrets.Value
+	apiKey, workflowID, vectorStoreID, instructions secrets.Value
 
 	secrets *secrets.Source
 	keys    Keys
@@ -41,6 +42,9 @@ type parts struct {
 	cold    error             // Why the store could not be warmed.
 	openai  *openai.Client
 	answers *ratelimit.Day // Nil where Docent does not answer itself.
+	index   *docs.Source   // Nil where passages do not come from an index.
+	// siteInstructions returns the site's own instructions, or "".
+	siteInstructions func() string
 }
 
 // leaseTimeout bounds giving back what is left of the answers of the day, when the
@@ -54,15 +58,18 @@ const leaseTimeout = 800 * time.Millisecond
 func openParts(ctx context.Context, c config.Config, log *slog.Logger) (*parts, error) {
 	p := &parts{}
 	var (
-		openings           sync.WaitGroup
-		noSecrets, noStore error
+		openings                    sync.WaitGroup
+		noSecrets, noStore, noIndex error
 	)
 	openings.Go(func() { noSecrets = p.openSecrets(ctx, c, log) })
+	if c.DocsIndex != "" {
+		openings.Go(func() { noIndex = p.openDocs(ctx, c, log) })
+	}
 	if c.Store == config.Firestore {
 		openings.Go(func() { noStore = p.openStore(ctx, c) })
 	}
 	openings.Wait()
-	if err := errors.Join(noSecrets, noStore); err != nil {
+	if err := errors.Join(noSecrets, noStore, noIndex); err != nil {
 		p.close(log)
 		return nil, err
 	}
@@ -74,13 +81,17 @@ func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logg
 	p.secrets, err = OpenSecrets(ctx, c, log,
 		secrets.Want{Variable: "OPENAI_API_KEY", Ref: c.APIKey.WithProject(c.Project), Into: &p.apiKey},
 		secrets.Want{Variable: "CHATKIT_WORKFLOW_ID", Ref: c.WorkflowID.WithProject(c.Project), Into: &p.workflowID},
+		secrets.Want{Variable: "VECTOR_STORE_ID", Ref: c.VectorStoreID.WithProject(c.Project), Into: &p.vectorStoreID},
+		secrets.Want{Variable: "ASSISTANT_INSTRUCTIONS", Ref: c.Instructions.WithProject(c.Project), Into: &p.instructions},
 		secrets.Want{Variable: "IDENTITY_KEY", Ref: c.IdentityKey.WithProject(c.Project), Into: &identityKey},
 	)
 	if err != nil {
 		return fmt.Errorf("secrets could not be read:\n%w", err)
 	}
-	p.keys, err = DeriveKeys(identityKey.Get(), p.apiKey.Get())
-	return err
+	if p.keys, err = DeriveKeys(identityKey.Get(), p.apiKey.Get()); err != nil {
+		return err
+	}
+	return p.openInstructions(c)
 }
 
 func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
@@ -105,6 +116,9 @@ func (p *parts) close(log *slog.Logger) {
 		ctx, cancel := context.WithTimeout(context.Background(), leaseTimeout)
 		defer cancel()
 		p.answers.Drain(ctx)
+	}
+	if p.index != nil {
+		p.index.Close()
 	}
 	if p.openai != nil {
 		p.openai.Close()
@@ -151,6 +165,7 @@ func (p *parts) connect(stopping context.Context, c config.Config, log *slog.Log
 			DomainKeys: c.DomainKeys,
 			SessionTTL: cmp.Or(c.SessionTTL, config.DefaultSessionTTL),
 			HTTPS:      c.OnCloudRun,
+			Ready:      p.docsReady,
 		}
 		o.Chat, err = p.chat(stopping, c, log)
 	}
@@ -172,7 +187,7 @@ func (p *parts) chat(stopping context.Context, c config.Config, log *slog.Logger
 	}
 	chat := &httpapi.Chat{
 		Chats: chatkit.New(chatkit.Options{
-			Store: threads, Responder: answer.Echo{}, StoreTimeout: StoreTimeout(c), Now: time.Now,
+			Store: threads, Responder: p.responder(c), StoreTimeout: StoreTimeout(c), Now: time.Now,
 		}),
 		// A query costs a visitor's own instance one read.
 		Queries: ratelimit.New(ratelimit.Options{
@@ -190,6 +205,22 @@ func (p *parts) chat(stopping context.Context, c config.Config, log *slog.Logger
 	messages, err := p.limiter(c, "messages", int(c.MessagesPerMinute), 0, log)
 	chat.Messages = messages
 	return chat, err
+}
+
+// responder returns what answers a question from the docs.
+func (p *parts) responder(c config.Config) *answer.Docs {
+	var passages docs.Searcher = &openai.VectorStore{Client: p.openai, ID: p.vectorStoreID.Get}
+	if p.index != nil {
+		passages = p.index
+	}
+	return answer.New(answer.Options{
+		Searcher: passages, Model: p.openai,
+		ModelName: c.AnswerModel, Effort: c.AnswerEffort, MaxTokens: c.AnswerMaxTokens,
+		Instructions:     p.siteInstructions,
+		SafetyIdentifier: p.keys.SafetyID,
+		Observe:          httpapi.Observe,
+		Now:              time.Now,
+	})
 }
 
 // limiter returns a limiter of addresses for each minute, which counts where the

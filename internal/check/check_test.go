@@ -22,6 +22,7 @@ import (
 	"docent/internal/check"
 	"docent/internal/standin"
 	"docent/internal/testkit/testfirestore"
+	"docent/internal/testkit/testindex"
 )
 
 const (
@@ -267,7 +268,7 @@ func TestTrustedProxies(t *testing.T) {
 
 func TestRun_Order(t *testing.T) {
 	t.Parallel()
-	for name, env := range map[string]map[string]string{"healthy": environment(t), "docs alone": environment(t, "CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index", "PUBLIC_URL=http://localhost"), "nothing set": {}, "interrupted": environment(t)} {
+	for name, env := range map[string]map[string]string{"healthy": environment(t), "docs alone": environment(t, "CHATKIT_WORKFLOW_ID=", "DOCS_INDEX="+testindex.Write(t, testindex.Small()), "PUBLIC_URL=http://localhost"), "nothing set": {}, "interrupted": environment(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(t.Context())

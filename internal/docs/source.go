@@ -46,7 +46,7 @@ type SourceOptions struct {
 // Source is the newest index of a location. It implements [Searcher], and is safe for
 // concurrent use.
 //
-// Only searches start a refresh, which then runs in the background: Cloud Run gives
+// Only [Source.Passages] and [Source.Ready] start a refresh, which then runs in the background: Cloud Run gives
 // an instance its CPU while there are requests. A refresh that fails keeps the index
 // that there is.
 type Source struct {
@@ -109,14 +109,22 @@ func (s *Source) Close() {
 // Passages implements [Searcher]. Before there is an index, it fails with
 // [ErrNotLoaded].
 func (s *Source) Passages(ctx context.Context, q Query) (Found, error) {
+	if err := s.Ready(ctx); err != nil {
+		return Found{}, err
+	}
+	return s.index.Load().Passages(ctx, q)
+}
+
+// Ready returns [ErrNotLoaded] while there is no index. As a search does, it begins a
+// load if it is time.
+func (s *Source) Ready(ctx context.Context) error {
 	if s.remote != nil {
 		s.refresh(ctx)
 	}
-	index := s.index.Load()
-	if index == nil {
-		return Found{}, ErrNotLoaded
+	if s.index.Load() == nil {
+		return ErrNotLoaded
 	}
-	return index.Passages(ctx, q)
+	return nil
 }
 
 // refresh begins a load in the background if it is time and none runs. It returns a
@@ -194,7 +202,7 @@ func (s *Source) ended(fresh stamp, err error) {
 	}
 	message := "docs index not refreshed, the one loaded before stays in use"
 	if s.index.Load() == nil {
-		message = "docs index not loaded, there are no answers from the docs; it is tried again with the next question"
+		message = "docs index not loaded, there are no answers from the docs; it is tried again with the next request"
 	}
 	s.o.Log.Warn(message, "error", err)
 }

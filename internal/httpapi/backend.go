@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,7 +27,14 @@ type Docs struct {
 	SessionTTL time.Duration
 	// HTTPS says that every visitor reaches the service over https, as on Cloud Run.
 	HTTPS bool
+	// Ready returns an error while there is nothing yet that questions can be answered
+	// from. It does not wait. Nil means that there always is.
+	Ready func(context.Context) error
 }
+
+// notReadyPause is when a visitor may try again while the index cannot be loaded: it
+// is tried that often.
+const notReadyPause = 10 * time.Second
 
 // chatAPI is what ChatKit needs to talk to the docs backend.
 type chatAPI struct {
@@ -79,6 +87,12 @@ func (a *api) refused(err error) bool {
 
 // docsSession makes a session with the docs backend, without a call to OpenAI.
 func (a *api) docsSession(r *http.Request, id string) (session, error) {
+	exchangeOf(r.Context()).backend = backendDocs
+	if a.Docs.Ready != nil {
+		if err := a.Docs.Ready(r.Context()); err != nil {
+			return session{}, &failure{code: codeAssistantUnavailable, retryAfter: notReadyPause, cause: err}
+		}
+	}
 	base, err := a.baseURL(r)
 	if err != nil {
 		return session{}, err

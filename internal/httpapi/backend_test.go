@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -498,5 +499,35 @@ func TestSession_DomainKey(t *testing.T) {
 				t.Errorf("the log says that a key is missing: %v\n%s", logged, s.written())
 			}
 		})
+	}
+}
+
+// While there is no index, a page can show its fallback before a visitor has written
+// anything.
+func TestSession_NotReady(t *testing.T) {
+	t.Parallel()
+	var fault error
+	s := serve(t, docsAlone, anyone, func(o *httpapi.Options) {
+		o.Docs.Ready = func(context.Context) error { return fault }
+	})
+	tests := []struct {
+		name  string
+		fault error
+		want  string
+		retry string
+	}{
+		{"ready", nil, "200 ", ""},
+		{"not loaded", errors.New("no index"), "503 assistant_unavailable", "10"},
+		{"ready again", nil, "200 ", ""},
+	}
+	for _, tt := range tests {
+		fault = tt.fault
+		a := s.start(t, "api=docs")
+		if got := fmt.Sprint(a.Status, " ", a.Code); got != tt.want || a.header.Get("Retry-After") != tt.retry || (a.Token != "") != (tt.fault == nil) {
+			t.Errorf("%s: %s, Retry-After %q, token %q", tt.name, got, a.header.Get("Retry-After"), a.Token)
+		}
+	}
+	if !strings.Contains(s.written(), "no index") {
+		t.Errorf("the log does not have the cause:\n%s", s.written())
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"docent/internal/address"
+	"docent/internal/answer"
 	"docent/internal/chatkit"
+	"docent/internal/openai"
 )
 
 // maxChatBody is the largest body of a chat request. A message of 4,000 characters
@@ -59,7 +62,12 @@ type chat struct {
 	admitted        bool    // A message that has passed all limits.
 	stream          *stream // Once it is open.
 	result          chatkit.Result
+	answer          answer.Outcome // Of a message that was answered.
 }
+
+// Observe notes how the question of a chat request was answered, for the request's
+// record. ctx is that of the question.
+func Observe(ctx context.Context, o answer.Outcome) { exchangeOf(ctx).chat.answer = o }
 
 // attrs are what the log has of a chat request: counts and times, never a text.
 func (c *chat) attrs(started time.Time) []slog.Attr {
@@ -74,15 +82,42 @@ func (c *chat) attrs(started time.Time) []slog.Attr {
 	if c.result.Unsaved != nil {
 		attrs = append(attrs, slog.String("unsaved", c.result.Unsaved.Error()))
 	}
+	if c.answer.Code != "" {
+		attrs = append(attrs, answerAttrs(c.answer)...)
+	}
+	return attrs
+}
+
+// answerAttrs are what the log has of an answer. A time that was not reached is left
+// out.
+func answerAttrs(o answer.Outcome) []slog.Attr {
+	var attrs []slog.Attr
+	for _, t := range []struct {
+		name string
+		took time.Duration
+	}{{"passages_ms", o.ToPassages}, {"first_delta_ms", o.ToFirst}, {"answer_ms", o.Total}} {
+		if t.took > 0 {
+			attrs = append(attrs, slog.Float64(t.name, milliseconds(t.took)))
+		}
+	}
+	attrs = append(attrs, slog.Int("passages", o.Passages), slog.Int("citations", o.Citations),
+		slog.Int64("tokens_in", o.InputTokens), slog.Int64("tokens_cached", o.CachedTokens), slog.Int64("tokens_out", o.OutputTokens))
+	if o.WithoutVectors != nil {
+		attrs = append(attrs, slog.String("without_vectors", o.WithoutVectors.Error()))
+	}
 	return attrs
 }
 
 // level is that of a message's record. The limits bound how many there are.
 func (c *chat) level(outcome string) slog.Level {
+	var upstream *openai.Error
 	switch {
 	case outcome == codeInternal:
 		return slog.LevelError
-	case c.result.Unsaved != nil && !errors.Is(c.result.Unsaved, chatkit.ErrNotFound):
+	case errors.As(c.answer.Err, &upstream) && upstream.Kind != openai.Busy && upstream.Kind != openai.Timeout:
+		return slog.LevelError // Only an operator can change that.
+	case c.answer.Err != nil, c.answer.WithoutVectors != nil,
+		c.result.Unsaved != nil && !errors.Is(c.result.Unsaved, chatkit.ErrNotFound):
 		return slog.LevelWarn
 	default:
 		return slog.LevelInfo
@@ -93,7 +128,9 @@ func (c *chat) level(outcome string) slog.Level {
 // show.
 func (a *api) asChat(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		exchangeOf(r.Context()).chat = &chat{
+		x := exchangeOf(r.Context())
+		x.backend = backendDocs
+		x.chat = &chat{
 			streams: strings.Contains(r.Header.Get("Accept"), "text/event-stream"),
 			widget:  r.Header.Get("Docent-Widget") == "1",
 		}
@@ -197,8 +234,11 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, c *chat) err
 	defer s.end()
 	c.result = turn.Stream(ctx, s.send)
 	x := exchangeOf(r.Context())
-	x.outcome = outcomeOf(c.result)
-	if !c.result.Left { // What says that a connection broke has addresses in it.
+	x.outcome = c.outcome()
+	switch {
+	case c.answer.Err != nil:
+		x.cause = c.answer.Err
+	case !c.result.Left: // What says that a connection broke has addresses in it.
 		x.cause = c.result.Err
 	}
 	return nil
@@ -252,21 +292,21 @@ func readerOf(r *http.Request) chatkit.Reader {
 
 // Why an answer is cut short while its visitor is there.
 var (
-	errStopping      = &chatkit.StreamError{Code: outcomeCut, Message: "The assistant is being restarted. Please try again.", Retry: true}
+	errStopping      = &chatkit.StreamError{Code: answer.Cut, Message: "The assistant is being restarted. Please try again.", Retry: true}
 	errAnswerTimeout = &chatkit.StreamError{Code: codeUpstreamTimeout, Message: problems[codeUpstreamTimeout].message, Retry: true}
 )
 
-// outcomeOf returns how a turn has ended, for the log.
-func outcomeOf(result chatkit.Result) string {
+// outcome returns how a message was answered, for the log.
+func (c *chat) outcome() string {
 	var told *chatkit.StreamError
 	switch {
-	case result.Err == nil:
-		return outcomeAnswered
-	case errors.Is(result.Err, chatkit.ErrReplaced):
+	case c.result.Err == nil: // The message may be one whose answer was written for its first request.
+		return cmp.Or(c.answer.Code, answer.Answered)
+	case errors.Is(c.result.Err, chatkit.ErrReplaced):
 		return outcomeReplaced
-	case result.Left:
+	case c.result.Left:
 		return codeClientGone
-	case errors.As(result.Err, &told):
+	case errors.As(c.result.Err, &told):
 		return told.Code
 	default:
 		return codeInternal

@@ -236,8 +236,8 @@ func TestLog_OneRecordPerRequest(t *testing.T) {
 		return m
 	}
 	want := []map[string]any{
-		record("INFO", 200, "granted", nil),
-		record("INFO", 200, "granted", nil),
+		record("INFO", 200, "granted", map[string]any{"backend": "hosted"}),
+		record("INFO", 200, "granted", map[string]any{"backend": "hosted"}),
 		record("INFO", 429, "limited", map[string]any{"limited_by": "address"}),
 		record("INFO", 403, "origin_not_allowed", map[string]any{"origin": "https://other.example"}),
 		record("INFO", 403, "origin_not_allowed", nil),
@@ -494,7 +494,7 @@ func TestLog_Text(t *testing.T) {
 	s.post(t, "Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
 	s.handling.Wait()
 	_, line, _ := strings.Cut(log.String(), " ")
-	want := `level=INFO msg="POST /api/chatkit/session 200 granted" request_id=` + trace + " total_ms=0 outcome=granted\n"
+	want := `level=INFO msg="POST /api/chatkit/session 200 granted" request_id=` + trace + " total_ms=0 outcome=granted backend=hosted\n"
 	if diff := cmp.Diff(want, line); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)
 	}

@@ -26,16 +26,20 @@ type exchange struct {
 	limiter, upstream time.Duration
 	text              <-chan string // For [sentText]; nil where no text is sent.
 	chat              *chat         // On the chat route.
+	backend           string        // That of a session or a message, once it is known.
 }
 
-// The outcomes that are not the code of an error.
+const (
+	backendHosted = "hosted"
+	backendDocs   = "docs"
+)
+
+// The outcomes that are neither the code of an error nor that of an answer.
 const (
 	outcomeGranted = "granted"
 	outcomeLimited = "limited"
 	// Of the chat route.
 	outcomeOK       = "ok"       // A request that is answered with JSON.
-	outcomeAnswered = "answered" // A message that is answered whole.
-	outcomeCut      = "cut"      // A message whose answer ends early, because the process does.
 	outcomeReplaced = "replaced" // A message that was sent again while it was answered.
 )
 
@@ -85,6 +89,9 @@ func (a *api) attrs(r *http.Request, x *exchange, status int, started time.Time)
 	}
 	if x.outcome != "" {
 		attrs = append(attrs, slog.String("outcome", x.outcome))
+	}
+	if x.backend != "" {
+		attrs = append(attrs, slog.String("backend", x.backend))
 	}
 	if x.decision.Refused != "" {
 		attrs = append(attrs, slog.String("limited_by", string(x.decision.Refused)))

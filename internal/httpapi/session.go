@@ -51,6 +51,7 @@ func (a *api) startSession(w http.ResponseWriter, r *http.Request) error {
 
 // hostedSession has OpenAI make a session with the hosted workflow.
 func (a *api) hostedSession(r *http.Request, id string) (session, error) {
+	exchangeOf(r.Context()).backend = backendHosted
 	started := a.Now()
 	s, err := a.Minter.Mint(r.Context(), id)
 	now := a.Now()

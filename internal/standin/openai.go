@@ -75,6 +75,7 @@ type OpenAI struct {
 	plays     []play
 	left      []time.Time
 	pace      time.Duration      // Between two deltas of a response.
+	repeats   bool               // The question is the answer.
 	window    int                // Of all models in tokens, or 0.
 	prefixes  map[[3]string]bool // The prompts that are cached.
 }

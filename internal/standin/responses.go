@@ -136,6 +136,14 @@ func (o *OpenAI) SetPace(d time.Duration) {
 	o.pace = d
 }
 
+// Repeat makes the stand-in answer each question with its own words, one in each
+// delta, and not with what the blocks say.
+func (o *OpenAI) Repeat() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.repeats = true
+}
+
 // SetContextWindow sets how many tokens a prompt may have, for all models. With 0,
 // it is the model's own.
 func (o *OpenAI) SetContextWindow(tokens int) {

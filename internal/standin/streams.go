@@ -80,7 +80,8 @@ type stream struct {
 	form  form
 
 	// answer is the text that the stand-in has for the question.
-	answer string
+	answer  string
+	repeats bool // It is the question, and is sent word by word.
 	// thought is how many tokens it has reasoned for, and room how many characters
 	// of text it may still write.
 	thought, room int
@@ -104,6 +105,16 @@ func newStream(o *OpenAI, w http.ResponseWriter, r *http.Request, q ResponseRequ
 		o: o, ctx: r.Context(), w: w, q: q, model: m, pace: pace, form: form{eol: "\n"},
 		answer: answerTo(q.question()), thought: reasoningTokens[q.effort(m)], room: -1,
 		id: newID("resp_"), created: time.Now(), output: []object{},
+	}
+	o.mu.Lock()
+	s.repeats = o.repeats
+	o.mu.Unlock()
+	if s.repeats {
+		_, question := parsePrompt(q.question())
+		if _, after, quotes := strings.Cut(question, "</QUOTE>"); quotes {
+			question = after
+		}
+		s.answer = strings.TrimSpace(question)
 	}
 	if n := q.MaxOutputTokens; n != nil {
 		s.room = max(0, *n-s.thought) * charactersPerToken
@@ -314,7 +325,11 @@ func (s *stream) write(text string) {
 	if s.room >= 0 {
 		s.room -= utf8.RuneCountInString(text)
 	}
-	for _, delta := range deltas(text, s.form.tiny) {
+	pieces := deltas(text, s.form.tiny)
+	if s.repeats {
+		pieces = strings.SplitAfter(text, " ")
+	}
+	for _, delta := range pieces {
 		if s.form.silent {
 			continue
 		}

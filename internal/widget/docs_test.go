@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"docent/internal/testkit/testbrowser"
+	"docent/internal/testkit/testindex"
 	"docent/internal/testkit/testchat"
 	"docent/internal/widget"
 
@@ -617,7 +618,7 @@ func TestDocs_Service(t *testing.T) {
 	for name, src := range map[string]string{"same origin": "", "another site's widget": elsewhere} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, page{src: src}, "CHATKIT_WORKFLOW_ID=", "DOCS_INDEX=docs.index")
+			s := newStage(t, page{src: src}, "CHATKIT_WORKFLOW_ID=", "DOCS_INDEX="+testindex.Write(t, testindex.Small()))
 			v := visitor{testbrowser.Open(t)}
 			v.read(s.url("/"))
 			v.say("How do I install it?")

@@ -1,0 +1,90 @@
+package app
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"docent/internal/config"
+	"docent/internal/docs"
+)
+
+// openDocs opens the index that passages come from, if they come from one. A file
+// that cannot be read stops the start; a URL that does not answer does not.
+func (p *parts) openDocs(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
+	p.index, err = docs.Open(ctx, docs.SourceOptions{
+		Location: c.DocsIndex, Refresh: c.DocsIndexRefresh, Embedder: embedder{p}, Log: log, Now: time.Now,
+	})
+	if err != nil {
+		return fmt.Errorf("DOCS_INDEX: %w", err)
+	}
+	return nil
+}
+
+// An embedder is OpenAI's client of the parts. The index is opened while the key for
+// that is still being fetched.
+type embedder struct{ p *parts }
+
+// Embed implements [docs.Embedder].
+func (e embedder) Embed(ctx context.Context, model string, dimensions int, texts []string) ([][]float32, error) {
+	return e.p.openai.Embed(ctx, model, dimensions, texts)
+}
+
+// docsReady returns an error while there is no index. OpenAI's vector store is always
+// there, or a question says otherwise.
+func (p *parts) docsReady(ctx context.Context) error {
+	if p.index == nil {
+		return nil
+	}
+	return p.index.Ready(ctx)
+}
+
+// openInstructions reads the site's own instructions where a file has them.
+func (p *parts) openInstructions(c config.Config) (err error) {
+	p.siteInstructions = p.instructions.Get
+	literal, _ := c.Instructions.Literal()
+	if name, isFile := strings.CutPrefix(literal, "@"); isFile {
+		text, err := readInstructions(name)
+		if err != nil {
+			return fmt.Errorf("ASSISTANT_INSTRUCTIONS: %w", err)
+		}
+		p.siteInstructions = func() string { return text }
+	}
+	if utf8.RuneCountInString(p.siteInstructions()) > config.MaxInstructions {
+		return fmt.Errorf("ASSISTANT_INSTRUCTIONS: the text has more than %d characters", config.MaxInstructions)
+	}
+	return nil
+}
+
+// readInstructions reads no more of a file than instructions may have.
+func readInstructions(name string) (string, error) {
+	f, err := os.Open(name) //nolint:gosec // The operator names the file.
+	if err != nil {
+		return "", err //nolint:wrapcheck // It names the file.
+	}
+	defer f.Close() //nolint:errcheck // It was only read.
+	text, err := io.ReadAll(io.LimitReader(f, utf8.UTFMax*config.MaxInstructions+1))
+	if err != nil {
+		return "", err //nolint:wrapcheck // It names the file.
+	}
+	if !utf8.Valid(text) {
+		return "", fmt.Errorf("%s is not a text in UTF-8", name)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// SafetyID returns what OpenAI may know a visitor by: a hash of 64 characters, which
+// nothing else is derived from.
+func (k Keys) SafetyID(visitor string) string {
+	mac := hmac.New(sha256.New, k.SafetyIDs)
+	mac.Write([]byte(visitor))
+	return hex.EncodeToString(mac.Sum(nil))
+}
