@@ -22,6 +22,16 @@ const (
 	started  = `window.chatkitStandIn?.events.some((e) => e.type === "chatkit.ready") && ` + inWidget + `.querySelector(".notice").hidden`
 )
 
+// answered asks a question in the chat and waits for the answer.
+func answered(question string) func(*testing.T, *testbrowser.Tab) {
+	return func(t *testing.T, tab *testbrowser.Tab) {
+		t.Helper()
+		chat(t, tab)
+		testbrowser.Eval[any](tab, fmt.Sprintf(`docent.ask(%q), null`, question))
+		tab.Until(`chatkitStandIn.events.some((e) => e.type === "chatkit.response.end")`)
+	}
+}
+
 // TestPictures shows the widget on the demo's pages in each of its states.
 func TestPictures(t *testing.T) {
 	t.Parallel()
@@ -36,13 +46,8 @@ func TestPictures(t *testing.T) {
 		limit         int
 	}{
 		{name: "closed", width: 1280, height: 800, state: func(*testing.T, *testbrowser.Tab) {}},
-		{name: "open", width: 1280, height: 800, state: chat},
-		{name: "dark", width: 1280, height: 800, scheme: "dark", state: func(t *testing.T, tab *testbrowser.Tab) {
-			t.Helper()
-			chat(t, tab)
-			testbrowser.Eval[any](tab, `docent.ask("How many sessions may a reader start?"), null`)
-			tab.Until(`chatkitStandIn.events.some((e) => e.type === "chatkit.response.end")`)
-		}},
+		{name: "open", width: 1280, height: 800, state: answered("How do I rotate the OpenAI key?")},
+		{name: "dark", width: 1280, height: 800, scheme: "dark", state: answered("How do I index my docs?")},
 		{name: "phone", width: 390, height: 844, state: chat},
 		{name: "limited", width: 1280, height: 800, limit: 1, state: func(t *testing.T, tab *testbrowser.Tab) {
 			t.Helper()

@@ -63,10 +63,13 @@ export function link(href, ...children) {
   return Object.assign(a, { href, target: "_blank", rel: "noreferrer" });
 }
 
-// markdown knows links, bold text and code in a line. It returns nodes and strings.
+// markdown knows links, bold text, and code in a line or between fences. It returns
+// nodes and strings.
 export function markdown(source) {
-  return source.split(/(\[[^\]]+\]\(https?:[^)\s]+\)|\*\*[^*]+\*\*|`[^`]+`)/).map((part) => {
+  return source.split(/(```[^\n`]*\n[^]*?\n```\n?|\[[^\]]+\]\(https?:[^)\s]+\)|\*\*[^*]+\*\*|`[^`]+`)/).map((part) => {
     if (/^\*\*.+\*\*$/.test(part)) return element("strong", "", part.slice(2, -2));
+    const fenced = part.match(/^```[^\n`]*\n([^]*)\n```\n?$/);
+    if (fenced) return element("code", "block", fenced[1]);
     if (/^`.+`$/.test(part)) return element("code", "", part.slice(1, -1));
     const found = part.match(/^\[(.+)\]\((.+)\)$/);
     return found ? link(found[2], found[1]) : part;
