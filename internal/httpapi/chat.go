@@ -249,6 +249,9 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, c *chat) err
 // not exist costs a message: else it would be free to guess. So does leaving while
 // the answers of the day are counted: else reading threads would be free.
 func (a *api) admit(r *http.Request, c *chat) (*chatkit.Turn, error) {
+	if err := a.answersLeft(r); err != nil {
+		return nil, err
+	}
 	if err := a.take(r, a.Chat.Messages); err != nil {
 		return nil, err
 	}

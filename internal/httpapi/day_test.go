@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +64,47 @@ type refuser struct {
 
 func (r refuser) Take(context.Context, ratelimit.Key) (ratelimit.Decision, error) {
 	return r.decision, r.err
+}
+
+func (refuser) Refused(ratelimit.Key) (ratelimit.Decision, bool) { return ratelimit.Decision{}, false }
+
+// counted counts what is asked of a limiter.
+type counted struct {
+	httpapi.Limiter
+
+	takes *atomic.Int64
+}
+
+func (c counted) Take(ctx context.Context, key ratelimit.Key) (ratelimit.Decision, error) {
+	c.takes.Add(1)
+	return c.Limiter.Take(ctx, key)
+}
+
+// An address that has used up its day cannot have messages counted and given back
+// without end.
+func TestAnswersUsedUp_CostNothing(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		limit func(*httpapi.Options)
+		takes int64 // Of 20 messages.
+	}{
+		"address": {answersOf(10, 2, 100), 3}, // The third finds out.
+		"site":    {answersOf(10, ratelimit.Unlimited, 2), 3},
+		"nothing": {answersOf(10, ratelimit.Unlimited, 0), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var takes atomic.Int64
+			s := chats(t, yes, tt.limit, func(o *httpapi.Options) { o.Chat.Messages = counted{o.Chat.Messages, &takes} })
+			got := s.outcomes(t, 20, create("hello"))
+			if want := "answers_used_up"; got[2] != want || got[19] != want {
+				t.Errorf("outcomes: %q", got)
+			}
+			if n := takes.Load(); n > tt.takes {
+				t.Errorf("%d messages were counted, want %d", n, tt.takes)
+			}
+		})
+	}
 }
 
 func TestAnswersUsedUp(t *testing.T) {
@@ -151,8 +193,7 @@ func TestAnswersOfADay_Order(t *testing.T) {
 	unknown := add("thr_"+strings.Repeat("A", 26), "hello")
 	t.Run("messages first", func(t *testing.T) {
 		t.Parallel()
-		s := chats(t, yes, answersOf(2, 100, 0))
-		// An unknown thread costs a message, also on a day that is used up.
+		s := chats(t, yes, answersOf(2, 100, 100)) // An unknown thread costs a message.
 		got := append(s.outcomes(t, 3, unknown), s.outcome(t, create("hello")))
 		if diff := cmp.Diff([]string{"thread_not_found", "thread_not_found", "rate_limited", "rate_limited"}, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -255,6 +296,8 @@ func (w waiting) Take(ctx context.Context, _ ratelimit.Key) (ratelimit.Decision,
 	<-ctx.Done()
 	return ratelimit.Decision{}, ctx.Err()
 }
+
+func (waiting) Refused(ratelimit.Key) (ratelimit.Decision, bool) { return ratelimit.Decision{}, false }
 
 // A visitor who leaves has had a thread read: that costs a message, but not a slot.
 func TestAnswersOfADay_VisitorLeaves(t *testing.T) {

@@ -57,6 +57,21 @@ func (a *api) take(r *http.Request, l Limiter) error {
 	return nil
 }
 
+// answersLeft refuses an address that is known to have used up its answers of the day.
+// Nothing is counted for it: else it could have messages counted and given back
+// without end, at the store's cost.
+func (a *api) answersLeft(r *http.Request) error {
+	if a.Chat.Answers == nil {
+		return nil
+	}
+	d, known := a.Chat.Answers.Refused(ratelimit.KeyOf(address.Of(r.Context())))
+	if !known {
+		return nil
+	}
+	exchangeOf(r.Context()).decision = d
+	return &failure{code: codeAnswersUsedUp, retryAfter: d.Reset}
+}
+
 // takeAnswer takes one of the day's answers for the address.
 func (a *api) takeAnswer(r *http.Request) error {
 	if a.Chat.Answers == nil {

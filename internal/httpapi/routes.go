@@ -49,6 +49,9 @@ type Limiter interface {
 
 // Answers decides how many answers an address may have.
 type Answers interface {
+	// Refused returns the refusal of an address that is known to get nothing more
+	// today. It costs nothing.
+	Refused(key ratelimit.Key) (refused ratelimit.Decision, known bool)
 	Take(ctx context.Context, key ratelimit.Key) (ratelimit.Decision, error)
 }
 

@@ -70,13 +70,29 @@ func NewDay(o DayOptions) *Day {
 // visitors do not have to find out.
 func (d *Day) StoreFailed(err error) { d.breaker.fail(era{}, err) }
 
+// Refused returns the refusal of a key that is known to get nothing more today. It
+// asks no store, so that whoever goes on asking costs nothing.
+func (d *Day) Refused(key Key) (refused Decision, known bool) {
+	if d.site != nil && d.site.usedUp() {
+		return d.site.decision(BySite), true
+	}
+	if d.address == nil {
+		return Decision{}, false
+	}
+	if b := d.address.bucket(key); d.address.usedUp(b) {
+		return d.address.refuse(b, ByAddress), true
+	}
+	if b := d.network.bucket(key.network()); !key.isIPv4() && d.network.usedUp(b) {
+		return d.network.refuse(b, ByNetwork), true
+	}
+	return Decision{}, false
+}
+
 // Take asks for one grant for the key. What one limit has granted and a later one
 // refuses is given back. Its errors are those of [Limiter.Take].
 func (d *Day) Take(ctx context.Context, key Key) (decision Decision, err error) {
-	if d.site != nil && d.site.usedUp() {
-		// Asking for the address would cost operations of the store, only to give the
-		// grant back.
-		return d.site.decision(BySite), nil
+	if refused, known := d.Refused(key); known {
+		return refused, nil
 	}
 	var address, network Decision
 	defer func() {

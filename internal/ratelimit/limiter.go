@@ -118,8 +118,8 @@ func (l *Limiter) StoreFailed(err error) { l.breaker.fail(era{}, err) }
 // leaves the queue without disturbing others; a deadline that passes there is
 // [ErrUnavailable].
 func (l *Limiter) Take(ctx context.Context, key Key) (Decision, error) {
-	b := Bucket{Name: l.o.Name, Key: key, Window: WindowOf(l.o.Now(), l.o.Window)}
-	if n, _ := l.memory.count(b); n >= l.o.Limit {
+	b := l.bucket(key)
+	if l.usedUp(b) {
 		return l.refuse(b, ByAddress), nil
 	}
 	if l.breaker == nil {
@@ -139,6 +139,16 @@ func (l *Limiter) Take(ctx context.Context, key Key) (Decision, error) {
 		}
 		return Decision{}, fmt.Errorf("waiting for the rate limit: %w", ctx.Err())
 	}
+}
+
+func (l *Limiter) bucket(key Key) Bucket {
+	return Bucket{Name: l.o.Name, Key: key, Window: WindowOf(l.o.Now(), l.o.Window)}
+}
+
+// usedUp reports whether this instance knows that a bucket has nothing left.
+func (l *Limiter) usedUp(b Bucket) bool {
+	n, _ := l.memory.count(b)
+	return n >= l.o.Limit
 }
 
 // Return gives back what a decision has granted and its caller did not use. Where
