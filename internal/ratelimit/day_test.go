@@ -2,10 +2,12 @@ package ratelimit_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"docent/internal/logging"
 	"docent/internal/ratelimit"
 )
 
@@ -636,3 +639,146 @@ func TestDay_UsedUpCostsNothing(t *testing.T) {
 
 // askAgain is how long an instance believes that the day is used up.
 const askAgain = time.Minute
+
+// warnings returns what a log in Cloud Logging's shape has of bursts, as
+// "used/limit".
+func warnings(t *testing.T, log string) []string {
+	t.Helper()
+	var found []string
+	for line := range strings.Lines(log) {
+		var r struct {
+			Severity, Message string
+			Used, Limit       any
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if r.Severity == "WARNING" && r.Message == "a quarter of the day's answers were used within ten minutes" {
+			found = append(found, fmt.Sprintf("%v/%v", r.Used, r.Limit))
+		}
+	}
+	return found
+}
+
+func TestDay_Burst(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		at     time.Duration // Since noon.
+		others int           // What other instances take.
+		n      int           // What this one is asked for.
+	}
+	steady := func(n int, pause time.Duration) []step {
+		steps := make([]step, n)
+		for i := range steps {
+			steps[i] = step{at: time.Duration(i) * pause, n: 1}
+		}
+		return steps
+	}
+	const midnight = 12 * time.Hour
+	tests := []struct {
+		name  string
+		site  int
+		steps []step
+		want  []string
+	}{
+		{"a quarter at once", 100, []step{{0, 0, 25}}, []string{"25/100"}},
+		{"one less", 100, []step{{0, 0, 24}}, nil},
+		{"a quarter that is not whole", 102, []step{{0, 0, 26}}, []string{"26/102"}},
+		{"less than a quarter that is not whole", 102, []step{{0, 0, 25}}, nil},
+		{"all of the day", 100, []step{{0, 0, 120}}, []string{"25/100"}},
+		{"over just ten minutes", 100, []step{{0, 0, 1}, {5 * time.Minute, 0, 10}, {10 * time.Minute, 0, 14}}, []string{"25/100"}},
+		{"over more than ten minutes", 100, []step{{0, 0, 1}, {5 * time.Minute, 0, 10}, {10*time.Minute + 1, 0, 14}}, nil},
+		{"a quarter an hour, in a steady stream", 100, steady(100, 144*time.Second), nil},
+		{"a quarter in ten minutes, in a steady stream", 100, steady(60, 24*time.Second), []string{"25/100", "26/100"}},
+		{"again within ten minutes", 200, []step{{0, 0, 50}, {10 * time.Minute, 0, 100}}, []string{"50/200"}},
+		{"again later", 200, []step{{0, 0, 50}, {11 * time.Minute, 0, 50}}, []string{"50/200", "50/200"}},
+		{"a little more later", 100, []step{{0, 0, 25}, {11 * time.Minute, 0, 24}}, []string{"25/100"}},
+		{"before midnight and after it", 100, []step{{midnight - time.Minute, 0, 20}, {midnight, 0, 20}}, nil},
+		{"after midnight", 100, []step{{midnight - time.Minute, 0, 20}, {midnight, 0, 25}}, []string{"25/100"}},
+		{"a tiny limit", 4, []step{{0, 0, 4}}, nil},
+		{"a small limit", 5, []step{{0, 0, 5}}, []string{"5/5"}},
+		{"a small limit, few answers", 16, []step{{0, 0, 4}}, nil},
+		{"no answers", 0, []step{{0, 0, 100}}, nil},
+		{"no limit", ratelimit.Unlimited, []step{{0, 0, 1000}}, nil},
+		{"other instances", 100, []step{{0, 0, 1}, {time.Minute, 23, 1}}, []string{"25/100"}},
+		{"other instances, long before", 100, []step{{0, 0, 1}, {time.Hour, 40, 1}}, nil},
+		{"in leases", 2000, []step{{0, 0, 480}, {time.Minute, 0, 1}}, []string{"500/2000"}},
+	}
+	for _, tt := range tests {
+		for _, where := range []string{"store", "memory"} {
+			others := slices.ContainsFunc(tt.steps, func(s step) bool { return s.others > 0 })
+			if where == "memory" && (others || tt.name == "in leases") {
+				continue
+			}
+			t.Run(tt.name+" in "+where, func(t *testing.T) {
+				t.Parallel()
+				var log strings.Builder
+				counts, clock := newStore(), clockAt(noon)
+				d := dayOf(func(o *ratelimit.DayOptions) {
+					o.Site, o.Now, o.Log = tt.site, clock.now, logging.New(&log, "json", slog.LevelInfo)
+					if where == "store" {
+						o.Store = counts
+					}
+				})
+				for _, s := range tt.steps {
+					clock.set(noon.Add(s.at))
+					counts.counts[ratelimit.Bucket{Name: "answers-of-site", Window: ratelimit.WindowOf(clock.now(), wholeDay)}] += s.others
+					asks(t.Context(), d, s.n, strangers)
+				}
+				d.Drain(t.Context())
+				if diff := cmp.Diff(tt.want, warnings(t, log.String())); diff != "" {
+					t.Errorf("warnings (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// What was granted while the store was down is counted when it is up again, which is
+// not the time at which it was used.
+func TestDay_BurstAfterOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		var down atomic.Bool
+		d := dayOf(func(o *ratelimit.DayOptions) {
+			o.Site, o.Log = 100, logging.New(&log, "json", slog.LevelInfo)
+			o.Store = fakeStore{newStore(), func(ratelimit.Bucket, ratelimit.Ask) error {
+				if down.Load() {
+					return errors.New("no database")
+				}
+				return nil
+			}}
+		})
+		ask(t.Context(), d, "192.0.2.1")
+		down.Store(true)
+		asks(t.Context(), d, 10, strangers)
+		time.Sleep(time.Hour)
+		down.Store(false)
+		ask(t.Context(), d, "192.0.2.1") // Has it probed.
+		synctest.Wait()
+		asks(t.Context(), d, 24, strangers)
+		if got := warnings(t, log.String()); got != nil {
+			t.Errorf("24 of 100 within ten minutes: %v", got)
+		}
+		ask(t.Context(), d, "192.0.2.1")
+		if diff := cmp.Diff([]string{"25/100"}, warnings(t, log.String())); diff != "" {
+			t.Errorf("25 of 100 (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A flood of answers must not become a flood of memory.
+func TestPace_Bounded(t *testing.T) {
+	t.Parallel()
+	var p ratelimit.Pace
+	for i := range 20_000 {
+		now := noon.Add(time.Duration(i) * 100 * time.Millisecond)
+		if got, want := ratelimit.Note(&p, now, i, i+1), min(i, 6000)+1; got > want || got < want-100 {
+			t.Fatalf("after %d answers, it has grown by %d in ten minutes, want %d at most and 100 less at least", i+1, got, want)
+		}
+		if len(p) > 61 {
+			t.Fatalf("after %d answers, %d counts are kept", i+1, len(p))
+		}
+	}
+}

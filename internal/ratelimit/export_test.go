@@ -3,4 +3,9 @@ package ratelimit
 // What the tests measure and compare.
 const Capacity = capacity
 
-var NewMemory = newMemory
+type Pace = pace
+
+var (
+	NewMemory = newMemory
+	Note      = (*pace).add
+)

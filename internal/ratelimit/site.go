@@ -38,6 +38,7 @@ type site struct {
 	mu       sync.Mutex
 	days     map[Window]*account
 	drained  bool
+	warned   time.Time // When the log was last told of a burst.
 	servings sync.WaitGroup
 }
 
@@ -56,6 +57,7 @@ type account struct {
 	seen bool
 	// told says that the log has the day as used up.
 	told bool
+	pace pace
 	// waiting is who the next lease is for. While there is one, it is being asked for.
 	waiting []*waiter
 	serving bool
@@ -115,6 +117,9 @@ func (s *site) take(ctx context.Context) (Decision, error) {
 		return Decision{}, ErrUnavailable
 	case a.left > 0:
 		a.left--
+		if s.breaker == nil {
+			s.watch(a, s.limit-a.left-1, s.limit-a.left)
+		}
 		s.mu.Unlock()
 		return s.decision(""), nil
 	case s.isUsedUp(a):
@@ -195,6 +200,7 @@ func (s *site) settle(a *account, g Grant, err error) {
 		if a.count = g.Before + g.N; a.count >= s.limit {
 			a.full = s.now()
 		}
+		s.watch(a, g.Before+paid, a.count) // What is paid was given earlier.
 	case errors.Is(err, ErrContended):
 		refusal = verdict{decision: s.decision(ByContention)}
 	case !s.deny:
