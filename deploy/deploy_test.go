@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +23,11 @@ import (
 	"time"
 
 	"docent/internal/address"
+	"docent/internal/chatkit"
 	"docent/internal/config"
+	"docent/internal/httpapi"
+	docentlog "docent/internal/logging"
+	"docent/internal/ratelimit"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -343,89 +349,286 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// metric matches a Docent metric in a filter, outcomes the list of outcomes that a
-// filter counts.
+// What filters and queries name: metrics, metrics in PromQL, which has the sum, the
+// count and the buckets of a distribution, lists of outcomes, fields of the log, and
+// types of chat requests.
 var (
-	metric   = regexp.MustCompile(`logging\.googleapis\.com/user/(\w+)`)
-	outcomes = regexp.MustCompile(`metric\.labels\.outcome = one_of\(([^)]*)\)`)
+	metric       = regexp.MustCompile(`logging\.googleapis\.com/user/(\w+)`)
+	distribution = regexp.MustCompile(`logging_googleapis_com:user_(\w+)_(?:sum|count|bucket)\{monitored_resource="cloud_run_revision",service_name="docent"`)
+	outcomes     = regexp.MustCompile(`metric\.labels\.outcome = one_of\(([^)]*)\)`)
+	field        = regexp.MustCompile(`jsonPayload\.(\w+)`)
+	chatType     = regexp.MustCompile(`"((?:threads|items)\.\w+)"`)
 )
+
+// metrics returns the metrics by name.
+func metrics(t *testing.T) map[string]*logging.LogMetric {
+	t.Helper()
+	byName := map[string]*logging.LogMetric{}
+	for _, path := range files(t, "monitoring/metric-*.yaml") {
+		m := load[logging.LogMetric](t, path)
+		if byName[m.Name] != nil {
+			t.Errorf("there are two metrics %s", m.Name)
+		}
+		byName[m.Name] = m
+	}
+	return byName
+}
 
 func TestMonitoring_Metrics(t *testing.T) {
 	t.Parallel()
-	filters := map[string]string{}
-	for _, path := range files(t, "monitoring/metric-*.yaml") {
-		m := load[logging.LogMetric](t, path)
-		filters[m.Name] = m.Filter
+	all := metrics(t)
+	want := []string{
+		"docent_answers", "docent_answers_burst", "docent_feedback", "docent_first_delta", "docent_limiter_failed",
+		"docent_limiter_recovered", "docent_outcomes", "docent_tokens_in", "docent_tokens_out",
 	}
-	if got := slices.Sorted(maps.Keys(filters)); !slices.Equal(got, []string{"docent_limiter_failed", "docent_limiter_recovered", "docent_outcomes"}) {
-		t.Errorf("metrics %v", got)
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(all))); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
-	source := read(t, "../internal/ratelimit/breaker.go")
-	for name, message := range map[string]string{"docent_limiter_failed": "rate limit store failed", "docent_limiter_recovered": "rate limit store answers again"} {
-		if quoted := strconv.Quote(message); strings.Count(filters[name], quoted) != 2 || !strings.Contains(source, quoted) {
-			t.Errorf("%s counts %s, want the message %s that is logged", name, filters[name], quoted)
+	page := read(t, "../docs/operate.md")
+	for name, m := range all {
+		if isDistribution := m.MetricDescriptor.ValueType == "DISTRIBUTION"; isDistribution != (m.ValueExtractor != "") || isDistribution != (m.BucketOptions != nil) {
+			t.Errorf("%s is a %s with the values %q and the buckets %v", name, m.MetricDescriptor.ValueType, m.ValueExtractor, m.BucketOptions)
+		}
+		var labels []string
+		for _, l := range m.MetricDescriptor.Labels {
+			labels = append(labels, l.Key)
+		}
+		if diff := cmp.Diff(labels, slices.Sorted(maps.Keys(m.LabelExtractors))); diff != "" {
+			t.Errorf("%s (-labels +extracted):\n%s", name, diff)
+		}
+		for _, text := range append(slices.Collect(maps.Values(m.LabelExtractors)), m.Filter, m.ValueExtractor) {
+			for _, used := range field.FindAllStringSubmatch(text, -1) {
+				if used[1] != "message" && !strings.Contains(page, "`"+used[1]+"`") {
+					t.Errorf("%s uses the field %s, which docs/operate.md does not have", name, used[1])
+				}
+			}
 		}
 	}
-	using := files(t, "monitoring/alert-*.yaml")
-	if len(using) != 2 {
-		t.Errorf("alerts %v, want two", using)
-	}
-	for _, path := range append(using, "monitoring/dashboard.json") {
-		used := metric.FindAllStringSubmatch(read(t, path), -1)
-		if len(used) == 0 {
-			t.Errorf("%s uses no metric", path)
-		}
-		for _, m := range used {
-			if filters[m[1]] == "" {
-				t.Errorf("%s uses %s, which does not exist", path, m[1])
+	for _, u := range []struct {
+		pattern string
+		uses    *regexp.Regexp
+	}{
+		{"monitoring/alert-*.yaml", metric},
+		{"monitoring/dashboard.json", metric},
+		{"monitoring/dashboard.json", distribution},
+	} {
+		for _, path := range files(t, u.pattern) {
+			used := u.uses.FindAllStringSubmatch(strings.ReplaceAll(read(t, path), `\"`, `"`), -1)
+			if len(used) == 0 {
+				t.Errorf("%s uses no metric", path)
+			}
+			for _, name := range used {
+				switch m := all[name[1]]; {
+				case m == nil:
+					t.Errorf("%s uses %s, which does not exist", path, name[1])
+				case u.uses == distribution && m.MetricDescriptor.ValueType != "DISTRIBUTION":
+					t.Errorf("%s uses %s as a distribution", path, name[1])
+				}
 			}
 		}
 	}
 }
 
+// Sessions and messages both log an outcome, so their metrics must tell them apart.
+func TestMonitoring_Routes(t *testing.T) {
+	t.Parallel()
+	messages := []chatkit.Type{chatkit.ThreadsCreate, chatkit.ThreadsAddUserMessage, chatkit.ThreadsRetryAfterItem}
+	tests := map[string]struct {
+		path  string
+		types []chatkit.Type
+	}{
+		"docent_outcomes":    {httpapi.BasePath + "/session", nil},
+		"docent_answers":     {httpapi.BasePath + "/chat", messages},
+		"docent_feedback":    {httpapi.BasePath + "/chat", []chatkit.Type{chatkit.ItemsFeedback}},
+		"docent_tokens_in":   {httpapi.BasePath + "/chat", nil},
+		"docent_tokens_out":  {httpapi.BasePath + "/chat", nil},
+		"docent_first_delta": {httpapi.BasePath + "/chat", nil},
+	}
+	all := metrics(t)
+	for name, tt := range tests {
+		filter := all[name].Filter
+		if !strings.Contains(filter, " AND httpRequest.requestUrl="+strconv.Quote(tt.path)+" AND ") {
+			t.Errorf("%s does not select %s: %s", name, tt.path, filter)
+		}
+		var types []chatkit.Type
+		for _, m := range chatType.FindAllStringSubmatch(filter, -1) {
+			types = append(types, chatkit.Type(m[1]))
+		}
+		if diff := cmp.Diff(tt.types, types); diff != "" {
+			t.Errorf("%s, types (-want +got):\n%s", name, diff)
+		}
+	}
+	for _, m := range messages {
+		if !m.Streams() {
+			t.Errorf("%s is not a message", m)
+		}
+	}
+}
+
+// The messages that metrics count are those that Docent logs.
+func TestMonitoring_Messages(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	noon := time.Date(2026, time.December, 1, 12, 0, 0, 0, time.UTC)
+	day := ratelimit.NewDay(ratelimit.DayOptions{
+		PerAddress: ratelimit.Unlimited, Site: 20,
+		Log: docentlog.New(&log, "json", slog.LevelInfo), Now: func() time.Time { return noon },
+	})
+	for range 5 {
+		if _, err := day.Take(t.Context(), ratelimit.KeyOf(netip.MustParseAddr("192.0.2.1"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var burst struct{ Severity, Message string }
+	if err := json.Unmarshal(log.Bytes(), &burst); err != nil || burst.Severity != "WARNING" {
+		t.Fatalf("a burst is logged as %q: %v", log.String(), err)
+	}
+	all, source := metrics(t), read(t, "../internal/ratelimit/breaker.go")
+	for name, message := range map[string]string{
+		"docent_answers_burst":     burst.Message,
+		"docent_limiter_failed":    "rate limit store failed",
+		"docent_limiter_recovered": "rate limit store answers again",
+	} {
+		quoted := strconv.Quote(message)
+		if want := "(jsonPayload.message=" + quoted + " OR textPayload=" + quoted + ")"; !strings.Contains(all[name].Filter, want) {
+			t.Errorf("%s counts %s, want %s", name, all[name].Filter, want)
+		}
+		if message != burst.Message && !strings.Contains(source, quoted) {
+			t.Errorf("%s counts %s, which is not logged", name, quoted)
+		}
+	}
+}
+
 // row matches the status and the code of a row in the table of errors in docs/http.md.
-var row = regexp.MustCompile("(?m)^\\| (5\\d\\d) \\| `(\\w+)` \\|")
+var row = regexp.MustCompile("(?m)^\\| (\\d\\d\\d) \\| (`\\w+`(?:, `\\w+`)*) \\|")
+
+// documented returns the codes of docs/http.md whose status begins so.
+func documented(t *testing.T, status string) []string {
+	t.Helper()
+	var codes []string
+	for _, m := range row.FindAllStringSubmatch(read(t, "../docs/http.md"), -1) {
+		if strings.HasPrefix(m[1], status) {
+			codes = append(codes, strings.Split(strings.ReplaceAll(m[2], "`", ""), ", ")...)
+		}
+	}
+	return codes
+}
+
+// without returns the sorted codes that are not in any of the lists.
+func without(codes []string, lists ...[]string) []string {
+	codes = slices.DeleteFunc(slices.Clone(codes), func(code string) bool {
+		return slices.Contains(slices.Concat(lists...), code)
+	})
+	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+// messageOutcomes returns every outcome that a message can have, as the sources name
+// them.
+func messageOutcomes(t *testing.T) []string {
+	t.Helper()
+	var found []string
+	for path, names := range map[string]string{
+		"../internal/answer/docs.go":    `(?m)^\t[A-Z]\w+ = "(\w+)"$|StreamError\{Code: "(\w+)"`,
+		"../internal/chatkit/answer.go": `StreamError\{Code: "(\w+)"`,
+		"../internal/httpapi/errors.go": `(?m)^\tcode\w+ += "(\w+)"`,
+		"../internal/httpapi/record.go": `(?m)^\toutcome\w+ += "(\w+)"`,
+	} {
+		matches := regexp.MustCompile(names).FindAllStringSubmatch(read(t, path), -1)
+		if len(matches) == 0 {
+			t.Errorf("%s has no outcomes", path)
+		}
+		for _, m := range matches {
+			found = append(found, m[1:]...)
+		}
+	}
+	return without(found, []string{""})
+}
 
 func TestMonitoring_FailureCodes(t *testing.T) {
 	t.Parallel()
-	var failures []string
-	for _, m := range row.FindAllStringSubmatch(read(t, "../docs/http.md"), -1) {
-		failures = append(failures, m[2])
+	// Outcomes of messages that are not failures, or not of messages.
+	var (
+		ofVisitors   = append(documented(t, "4"), "client_gone", "replaced") // Any client could cause them.
+		ofSessions   = []string{"granted", "limited", "over_capacity"}
+		ofQueries    = []string{"ok"}
+		ofChat       = []string{"conversations_unavailable"} // No session needs them.
+		granted      = []string{"granted"}
+		answers      = []string{"answered", "no_source", "refused", "cut"}
+		withoutThese = [][]string{ofVisitors, ofSessions, ofQueries, answers}
+	)
+	tests := []struct {
+		alert, metric string
+		failures, ok  []string
+	}{
+		{"alert-error-ratio", "docent_outcomes", without(documented(t, "5"), ofChat), granted},
+		{"alert-answers-fail", "docent_answers", without(messageOutcomes(t), withoutThese...), answers},
 	}
-	slices.Sort(failures)
-	for _, path := range []string{"monitoring/alert-error-ratio.yaml", "monitoring/dashboard.json"} {
-		lists := outcomes.FindAllStringSubmatch(strings.ReplaceAll(read(t, path), `\"`, `"`), -1)
-		if len(lists) < 2 {
-			t.Errorf("%s has no ratio", path)
-		}
-		for _, m := range lists {
-			var counted []string
-			for code := range strings.SplitSeq(m[1], ", ") {
-				if code = strings.Trim(code, `"`); code != "granted" {
-					counted = append(counted, code)
+	for _, tt := range tests {
+		t.Run(tt.alert, func(t *testing.T) {
+			t.Parallel()
+			policy := load[monitoring.AlertPolicy](t, "monitoring/"+tt.alert+".yaml")
+			ratio, least := policy.Conditions[0].ConditionThreshold, policy.Conditions[1].ConditionThreshold
+			filters := map[string]string{"ratio": ratio.Filter, "of": ratio.DenominatorFilter, "least": least.Filter}
+			for _, tile := range load[dashboard.Dashboard](t, "monitoring/dashboard.json").MosaicLayout.Tiles {
+				if !strings.HasSuffix(tile.Widget.Title, fmt.Sprintf("(the alert is at %v)", ratio.ThresholdValue)) {
+					continue
+				}
+				chart := tile.Widget.XyChart
+				if q := chart.DataSets[0].TimeSeriesQuery.TimeSeriesFilterRatio; strings.Contains(q.Numerator.Filter, "/"+tt.metric+`"`) {
+					filters["dashboard"], filters["dashboard, of"] = q.Numerator.Filter, q.Denominator.Filter
+					if got := chart.Thresholds[0].Value; got != ratio.ThresholdValue {
+						t.Errorf("the dashboard draws the alert at %v, it is at %v", got, ratio.ThresholdValue)
+					}
 				}
 			}
-			slices.Sort(counted)
-			if diff := cmp.Diff(failures, counted); diff != "" {
-				t.Errorf("%s (-docs/http.md's 5xx +counted):\n%s", path, diff)
+			if len(filters) != 5 {
+				t.Error("the dashboard does not show the ratio")
 			}
-		}
+			for name, filter := range filters {
+				want := slices.Clone(tt.failures)
+				if strings.HasSuffix(name, "of") {
+					want = without(slices.Concat(want, tt.ok))
+				}
+				m := outcomes.FindStringSubmatch(filter)
+				if m == nil || !strings.Contains(filter, "/"+tt.metric+`"`) {
+					t.Fatalf("%s: %s", name, filter)
+				}
+				if diff := cmp.Diff(want, without(strings.Split(strings.ReplaceAll(m[1], `"`, ""), ", "))); diff != "" {
+					t.Errorf("%s (-want +counted):\n%s", name, diff)
+				}
+			}
+			page := read(t, "monitoring/"+tt.alert+".md")
+			for _, code := range tt.failures {
+				if !strings.Contains(page, "| `"+code+"` |") {
+					t.Errorf("the alert's page does not say what to do about %s", code)
+				}
+			}
+		})
 	}
 	// An instance at its ceiling logs 600 grants a minute, but only 60 refusals.
 	ratio := load[monitoring.AlertPolicy](t, "monitoring/alert-error-ratio.yaml").Conditions[0].ConditionThreshold
 	if ratio.ThresholdValue >= 60.0/(600+60) {
 		t.Errorf("the threshold %v is too high for an instance at its ceiling to reach", ratio.ThresholdValue)
 	}
-	for _, want := range []string{fmt.Sprintf("(the alert is at %v)", ratio.ThresholdValue), fmt.Sprintf(`"value": %v,`, ratio.ThresholdValue)} {
-		if !strings.Contains(read(t, "monitoring/dashboard.json"), want) {
-			t.Errorf("the dashboard does not show %s, as the alert has it", want)
+	pages := read(t, "../docs/operate.md") + read(t, "../docs/http.md")
+	for _, code := range messageOutcomes(t) {
+		if !strings.Contains(pages, "`"+code+"`") {
+			t.Errorf("the docs do not name %s", code)
 		}
 	}
-	page := read(t, "monitoring/alert-error-ratio.md")
-	for _, code := range failures {
-		if !strings.Contains(page, "| `"+code+"` |") {
-			t.Errorf("the alert's page does not say what to do about %s", code)
-		}
+}
+
+// One refusal of OpenAI to spend more is enough.
+func TestMonitoring_SpendingRefused(t *testing.T) {
+	t.Parallel()
+	c := load[monitoring.AlertPolicy](t, "monitoring/alert-spending-refused.yaml").Conditions[0].ConditionThreshold
+	const outcome = "spending_refused"
+	if !strings.HasSuffix(c.Filter, ` AND metric.labels.outcome = "`+outcome+`"`) || c.ThresholdValue != 0 {
+		t.Errorf("the alert is on more than %v of %s", c.ThresholdValue, c.Filter)
+	}
+	if !slices.Contains(messageOutcomes(t), outcome) {
+		t.Errorf("no message has the outcome %s", outcome)
 	}
 }
 
