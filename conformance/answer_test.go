@@ -100,6 +100,7 @@ func newNames() *names {
 // object is a thread, an item, or a page of either, as far as it has IDs.
 type object struct {
 	ID     string   `json:"id"`
+	Type   string   `json:"type"` // Of an item.
 	Thread *object  `json:"thread"`
 	Item   *object  `json:"item"`
 	Items  *object  `json:"items"`
@@ -110,8 +111,11 @@ type object struct {
 // learn names the IDs in an answer.
 func (n *names) learn(o object) {
 	kind := "item"
-	if o.Items != nil {
+	switch {
+	case o.Items != nil:
 		kind = "thread"
+	case o.Type == "workflow": // It does not count as an item: only the reference has any.
+		kind = "workflow"
 	}
 	n.add(kind, o.ID)
 	for _, within := range []*object{o.Thread, o.Item, o.Items} {
@@ -145,13 +149,15 @@ var idForms = []struct {
 	pattern *regexp.Regexp
 	length  string
 }{
-	{regexp.MustCompile(`^(thr|msg|shcx)_[0-9a-f]{8}$`), shortID},
+	{regexp.MustCompile(`^(thr|msg|shcx|wf)_[0-9a-f]{8}$`), shortID},
+	{regexp.MustCompile(`^msg_[0-9a-f]{50}$`), openAIID},
 	{regexp.MustCompile(`^(thr|msg|shcx)_[A-Z2-7]{26}$`), longID},
 }
 
 const (
-	shortID = "32 bits"
-	longID  = "130 bits"
+	shortID  = "32 bits"
+	longID   = "130 bits"
+	openAIID = "200 bits"
 )
 
 var nameInBody = regexp.MustCompile(`<(thread|item) \d+>`)
@@ -213,6 +219,23 @@ func (n *names) normalise(a answer, since time.Time) answer {
 		})
 	}
 	a.Parts = parts
+	return a
+}
+
+// joined returns the answer with neighbouring deltas as one.
+func (a answer) joined() answer {
+	parts := a.Parts
+	a.Parts = nil
+	for _, part := range parts {
+		if m := deltaOf.FindStringSubmatch(part); m != nil && len(a.Parts) > 0 {
+			last := &a.Parts[len(a.Parts)-1]
+			if before := deltaOf.FindString(*last); before != "" {
+				*last = strings.Replace(*last, before, strings.TrimSuffix(before, `"`)+m[1]+`"`, 1)
+				continue
+			}
+		}
+		a.Parts = append(a.Parts, part)
+	}
 	return a
 }
 

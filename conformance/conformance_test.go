@@ -1,8 +1,9 @@
 //go:build unix
 
 // Package conformance compares Docent with the reference, OpenAI's own ChatKit
-// server in Python. Both get the same requests and give answers of the same words.
-// What Docent does differently on purpose is a list with reasons, in
+// server in Python. Both get the same requests, and answer with the same words: as a
+// script says, or as a stand-in for OpenAI does, which plays both of them the same
+// streams. What Docent does differently on purpose is a list with reasons, in
 // differences_test.go. Any other difference is a failure, and so is a difference of
 // the list that is gone.
 //
@@ -63,14 +64,14 @@ type server struct {
 	session func(t *testing.T) http.Header
 }
 
-// reference starts the reference.
-func reference(t *testing.T) server {
+// reference starts the reference. Its model is at a base URL.
+func reference(t *testing.T, model string) server {
 	t.Helper()
 	if *python == "" {
 		t.Skip("the reference is not installed: run `make conformance`")
 	}
 	cmd := exec.CommandContext(context.Background(), *python, "reference.py")
-	cmd.Env = []string{"TZ=UTC", "PYTHONDONTWRITEBYTECODE=1"}
+	cmd.Env = []string{"TZ=UTC", "PYTHONDONTWRITEBYTECODE=1", "OPENAI_API_KEY=" + apiKey, "OPENAI_BASE_URL=" + model}
 	p, err := process.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
@@ -125,21 +126,13 @@ func library(t *testing.T) server {
 	}}
 }
 
-// built starts the built service. It answers a question with its own words.
-func built(t *testing.T) server {
+// built starts the built service. Its model is at a base URL.
+func built(t *testing.T, model string) server {
 	t.Helper()
-	openai := standin.NewOpenAI("sk-test", "")
-	openai.Repeat()
-	openai.SetPace(0)
-	base, stop, err := openai.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stop() })
 	p := testprocess.Start(t, service,
-		"ALLOWED_ORIGINS="+page, "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_test", "OPENAI_API_KEY=sk-test",
-		"OPENAI_BASE_URL="+base, "DOCS_INDEX="+testindex.Write(t, testindex.Small()), "RATE_LIMIT_STORE=memory", "RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited",
-		"ANSWERS_PER_DAY_PER_ADDRESS=unlimited", "ANSWERS_PER_DAY=unlimited",
+		"ALLOWED_ORIGINS="+page, "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_test", "OPENAI_API_KEY="+apiKey,
+		"OPENAI_BASE_URL="+model, "DOCS_INDEX="+testindex.Write(t, testindex.Small()), "RATE_LIMIT_STORE=memory", "RATE_LIMIT_PER_MINUTE=1000000",
+		"RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited", "ANSWERS_PER_DAY=unlimited",
 	)
 	api := "http://" + p.Address + httpapi.BasePath
 	return server{api + "/chat", func(t *testing.T) http.Header {
@@ -227,7 +220,7 @@ func (c conversation) run(t *testing.T, ref, docent server, occurred *sync.Map) 
 	theirs, ours := ref.client(t), docent.client(t)
 	earlier := map[string]answer{}
 	for _, q := range c {
-		want, got := theirs.ask(t, q), ours.ask(t, q)
+		want, got := show(question{q, earlier}, theirs.ask(t, q)), ours.ask(t, q)
 		var applied []string
 		for _, d := range differences {
 			next := d.rewrite(question{q, earlier}, want)
@@ -235,6 +228,9 @@ func (c conversation) run(t *testing.T, ref, docent server, occurred *sync.Map) 
 				applied = append(applied, d.what)
 				want = next
 			}
+		}
+		if q.joined {
+			want, got = want.joined(), got.joined()
 		}
 		if diff := compare(want, got); diff != "" {
 			t.Errorf("%s: %.400s\nafter these differences of the list: %s\n(-reference +Docent):\n%s",
@@ -249,7 +245,8 @@ func (c conversation) run(t *testing.T, ref, docent server, occurred *sync.Map) 
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	ref := reference(t)
+	model := openAI(t)
+	ref := reference(t, model)
 	var occurred sync.Map
 	t.Cleanup(func() { // When all conversations have ended.
 		if flag.Lookup("test.run").Value.String() != "" {
@@ -273,12 +270,26 @@ func TestConformance(t *testing.T) {
 	})
 	t.Run("service", func(t *testing.T) {
 		t.Parallel()
-		docent := built(t)
+		docent := built(t, model)
 		for _, name := range []string{"a conversation", "a thread that is unknown", "what is not valid"} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				conversations[name].run(t, ref, docent, &occurred)
 			})
 		}
+		for _, kind := range append(standin.StreamKinds(), "usual") {
+			t.Run(kind, func(t *testing.T) {
+				t.Parallel()
+				docent := docent
+				if endings[kind] == unavailable {
+					docent = built(t, model) // It answers nothing else for minutes.
+				}
+				answeredWith(kind).run(t, ref, docent, &occurred)
+			})
+		}
+		t.Run("citation markers", func(t *testing.T) {
+			t.Parallel()
+			withMarkers.run(t, ref, docent, &occurred)
+		})
 	})
 }

@@ -35,6 +35,18 @@ type request struct {
 	// keeps names an earlier request whose answer Docent has kept, whole or cut short,
 	// where the reference has not.
 	keeps string
+	// shows names an earlier request whose answer Docent has kept as it has sent it,
+	// where the reference has sent and kept another one.
+	shows string
+	// said is what OpenAI says, delta by delta, before the answer fails. The reference
+	// may lose the end of it, or all.
+	said []string
+	// ends is the event that Docent sends last, where the reference sends an error of
+	// its own.
+	ends string
+	// joined has neighbouring deltas compared as one. The stand-in for OpenAI cuts the
+	// text anywhere.
+	joined bool
 }
 
 // refusal is an error of Docent's.

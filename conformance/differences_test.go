@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -107,9 +108,118 @@ var differences = []difference{
 		},
 	},
 	{
+		"A refusal is an answer",
+		"It is what the model says. The reference shows it, and then an error.",
+		completes("refusal"),
+	},
+	{
+		"An answer whose last event has no empty line after it is complete",
+		"Some gateways end a stream so. The reference drops the event, and sends an error.",
+		completes("no-last-blank-line"),
+	},
+	{
+		"An answer that OpenAI ends early is kept, and a `notice` says so",
+		"The visitor can ask for the rest. The reference ends it with an error.",
+		func(q question, a answer) answer {
+			if !strings.Contains(q.ends, `"type":"notice"`) || !a.fails() {
+				return a
+			}
+			return a.saying(q.said, q.ends)
+		},
+	},
+	{
+		"A failure of OpenAI's is an `error` that says what the visitor can do, after all of the text that had come",
+		"ChatKit's sentence for `stream.error` is the same for all failures. The reference can lose the text that came shortly before.",
+		func(q question, a answer) answer {
+			if !strings.Contains(q.ends, `"type":"error"`) || !a.fails() {
+				return a
+			}
+			return a.saying(q.said, q.ends)
+		},
+	},
+	{
+		"Reasoning is not shown",
+		"It is about the prompt, which visitors do not see.",
+		func(_ question, a answer) answer { return a.without("<workflow ") },
+	},
+	{
+		"What a model says on the way to its answer is not shown",
+		"Docent says itself what it does.",
+		func(_ question, a answer) answer {
+			isAnswer := func(part string) bool {
+				return strings.Contains(part, `"type":"thread.item.done"`) && strings.Contains(part, `"type":"assistant_message"`)
+			}
+			first := slices.IndexFunc(a.Parts, isAnswer)
+			if first < 0 || !slices.ContainsFunc(a.Parts[first+1:], isAnswer) {
+				return a
+			}
+			return a.without("<item 2 ").replace("<item 3 ", "<item 2 ")
+		},
+	},
+	{
+		"An answer is one part: more parts are paragraphs of it",
+		"A citation's index counts the text of its part.",
+		func(_ question, a answer) answer {
+			if _, more := a.find(`"content_index":1`); more < 0 {
+				return a
+			}
+			var said []string
+			for _, part := range a.Parts {
+				if strings.Contains(part, `"type":"assistant_message.content_part.added"`) && said != nil {
+					said = append(said, `\n\n`)
+				}
+				if m := deltaOf.FindStringSubmatch(part); m != nil {
+					said = append(said, m[1])
+				}
+			}
+			return a.saying(said, "")
+		},
+	},
+	{
+		"Text that comes without deltas is sent as one",
+		"Some gateways send it so. The reference sends nothing until the part is done.",
+		func(_ question, a answer) answer {
+			part, _ := a.find(`"type":"assistant_message.content_part.done"`)
+			if _, at := a.find(`"delta":`); at >= 0 || part == "" {
+				return a
+			}
+			return a.saying([]string{textOf.FindStringSubmatch(part)[1]}, "")
+		},
+	},
+	{
+		"All events of an answer name its item",
+		"Some gateways give each event another ID, which the reference passes on.",
+		func(_ question, a answer) answer {
+			a.Parts = slices.Clone(a.Parts)
+			for i, part := range a.Parts {
+				a.Parts[i] = strayID.ReplaceAllLiteralString(part, `"item_id":"<item 2 of `+openAIID+`>"`)
+			}
+			return a
+		},
+	},
+	{
+		"Citation markers in the text become sources",
+		"Docent tells the model to write them. The reference, which knows only OpenAI's own annotations, shows them as text.",
+		cite,
+	},
+	{
+		"OpenAI's own annotations are not sources",
+		"Nothing that Docent asks for makes any, and they do not name passages.",
+		func(_ question, a answer) answer {
+			if _, at := a.find("https://annotated.example.com/"); at < 0 {
+				return a
+			}
+			a = a.without("annotation_added")
+			for i, part := range a.Parts {
+				a.Parts[i] = sources.ReplaceAllLiteralString(part, `"annotations":[],"text"`)
+			}
+			return a
+		},
+	},
+	{
 		"A fault of the server is an `error` with a sentence of Docent's",
 		"The reference sends `stream.error`, for which ChatKit has a sentence of its own.",
-		replaces(`{"type":"error","code":"stream.error","allow_retry":true}`, errorEvent("Something went wrong on our side. Please try again.", true)),
+		replaces(streamError, errorEvent("Something went wrong on our side. Please try again.", true)),
 	},
 	{
 		"`thread.updated` with the title comes before the answer",
@@ -140,6 +250,11 @@ var differences = []difference{
 		"A title has no spaces around it",
 		"They are invisible.",
 		replaces(`"title":" Another title\n"`, `"title":"Another title"`),
+	},
+	{
+		"The IDs of answers are Docent's own",
+		"The reference takes over OpenAI's.",
+		replaces(" of "+openAIID+">", " of "+longID+">"),
 	},
 	{
 		"IDs have 130 random bits",
@@ -176,6 +291,98 @@ func (a answer) replace(from, to string) answer {
 	for i, part := range a.Parts {
 		a.Parts[i] = strings.ReplaceAll(part, from, to)
 	}
+	return a
+}
+
+// streamError is the reference's only error.
+const streamError = `{"type":"error","code":"stream.error","allow_retry":true}`
+
+// fails reports whether the answer ends with the reference's error.
+func (a answer) fails() bool { return len(a.Parts) > 0 && a.Parts[len(a.Parts)-1] == streamError }
+
+// without returns the answer without the parts that contain a text.
+func (a answer) without(text string) answer {
+	a.Parts = slices.DeleteFunc(slices.Clone(a.Parts), func(part string) bool { return strings.Contains(part, text) })
+	return a
+}
+
+// saying returns the stream of a first message with another answer: its deltas, and
+// the last event. After an error, or if the last event is "", the answer is complete.
+func (a answer) saying(deltas []string, last string) answer {
+	a = a.without("<item 2 ").without("<workflow ").without(streamError)
+	item := func(content string) string {
+		return `"item":{"id":"<item 2 of ` + openAIID + `>","thread_id":"<thread 1 of ` + shortID + `>",` + localTime +
+			`,"type":"assistant_message","content":[` + content + `]}}`
+	}
+	update := func(kind, rest string) {
+		a.Parts = append(a.Parts, `{"type":"thread.item.updated","item_id":"<item 2 of `+openAIID+`>",`+
+			`"update":{"type":"assistant_message.content_part.`+kind+`","content_index":0,`+rest+`}}`)
+	}
+	content := func(text string) string { return `{"annotations":[],"text":"` + text + `","type":"output_text"}` }
+	if len(deltas) > 0 {
+		a.Parts = append(a.Parts, `{"type":"thread.item.added",`+item(""))
+		update("added", `"content":`+content(""))
+	}
+	for _, delta := range deltas {
+		update("text_delta", `"delta":"`+delta+`"`)
+	}
+	if !strings.Contains(last, `"type":"error"`) {
+		whole := content(strings.Join(deltas, ""))
+		update("done", `"content":`+whole)
+		a.Parts = append(a.Parts, `{"type":"thread.item.done",`+item(whole))
+	}
+	if last != "" {
+		a.Parts = append(a.Parts, last)
+	}
+	return a
+}
+
+// completes is a difference in a kind of stream that the reference takes for a
+// failure.
+func completes(kind string) func(question, answer) answer {
+	return func(q question, a answer) answer {
+		if !strings.Contains(q.body, "stream: "+kind) || !a.fails() {
+			return a
+		}
+		return a.saying(q.said, "")
+	}
+}
+
+// cite takes the citation markers out of a stream, and adds the sources that are known.
+func cite(_ question, a answer) answer {
+	if _, at := a.find(markerBegin); at < 0 || !a.streams() {
+		return a
+	}
+	var (
+		parts  []string
+		cited  []string
+		length int
+	)
+	for _, part := range a.Parts {
+		m := deltaOf.FindStringSubmatch(part)
+		if m == nil {
+			part = marker.ReplaceAllLiteralString(part, "")
+			if strings.Contains(part, `"type":"thread.item.done"`) && len(cited) > 0 {
+				part = strings.Replace(part, `"annotations":[]`, `"annotations":[`+strings.Join(cited, ",")+`]`, 1)
+			}
+			parts = append(parts, part)
+			continue
+		}
+		texts, markers := marker.Split(m[1], -1), marker.FindAllStringSubmatch(m[1], -1)
+		for i, text := range texts {
+			if i > 0 && citable[markers[i-1][1]] != "" {
+				source := fmt.Sprintf(`{"type":"annotation","source":%s,"index":%d}`, citable[markers[i-1][1]], length)
+				parts = append(parts, strings.Replace(part, `text_delta","content_index":0,"delta":"`+m[1]+`"`,
+					fmt.Sprintf(`annotation_added","content_index":0,"annotation_index":%d,"annotation":%s`, len(cited), source), 1))
+				cited = append(cited, source)
+			}
+			if text != "" {
+				parts = append(parts, strings.Replace(part, `"delta":"`+m[1]+`"`, `"delta":"`+text+`"`, 1))
+				length += len(utf16.Encode([]rune(text)))
+			}
+		}
+	}
+	a.Parts = parts
 	return a
 }
 
@@ -221,6 +428,8 @@ var (
 	itemOf     = regexp.MustCompile(`"item":(\{.*\})\}$`)
 	deltaOf    = regexp.MustCompile(`"delta":"((?:[^"\\]|\\.)*)"`)
 	sources    = regexp.MustCompile(`"annotations":\[.*\],"text"`)
+	textOf     = regexp.MustCompile(`"text":"((?:[^"\\]|\\.)*)"`)
+	strayID    = regexp.MustCompile(`"item_id":"msg_[0-9a-f]{50}"`)
 )
 
 // renumbered returns a stream as it is when it comes again: its items have the next
@@ -270,6 +479,21 @@ func keep(q question, a answer) answer {
 	}
 	item = strings.Replace(item, `"content":[]`, `"content":[{"annotations":[],"text":"`+text+`","type":"output_text"}]`, 1)
 	return a.replace(`}],"has_more"`, `},`+item+`],"has_more"`)
+}
+
+// show has a thread show its answer as an earlier stream did.
+func show(q question, a answer) answer {
+	var thread struct {
+		Items struct{ Data []json.RawMessage }
+	}
+	if q.shows == "" || json.Unmarshal([]byte(a.Parts[0]), &thread) != nil {
+		return a
+	}
+	for _, item := range thread.Items.Data[1:] {
+		a = a.replace(","+string(item), "")
+	}
+	done, _ := q.earlier[q.shows].find(`"content":[{"annotations":`)
+	return a.replace(`}],"has_more"`, `},`+itemOf.FindStringSubmatch(done)[1]+`],"has_more"`)
 }
 
 // titleFirst moves the title before the answer.

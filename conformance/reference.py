@@ -6,8 +6,9 @@ header names the visitor: each has conversations of their own.
 
 A question that begins with "script: " goes on with a JSON array of scripts: one for
 each time that the question is answered, the last one for all later times. A script
-is an array of acts, each an object with one key. script_test.go describes them. Any
-other question is answered with its own words.
+is an array of acts, each an object with one key. script_test.go describes them. A
+question that has "stream: " in it is answered by a model, through the Agents SDK, at
+OPENAI_BASE_URL with OPENAI_API_KEY. Any other question is answered with its own words.
 """
 
 import asyncio
@@ -18,16 +19,20 @@ import signal
 import sys
 from datetime import datetime
 
+from agents import Agent, ModelSettings, OpenAIResponsesModel, RunConfig, Runner
 from agents.stream_events import RawResponsesStreamEvent
-from chatkit.agents import AgentContext, stream_agent_response
+from chatkit.agents import AgentContext, simple_to_agent_input, stream_agent_response
 from chatkit.errors import CustomStreamError
 from chatkit.server import ChatKitServer, StreamingResult
 from chatkit.store import NotFoundError, Store
 from chatkit.types import ClosedStatus, NoticeEvent, Page, ProgressUpdateEvent, ThreadMetadata
-from openai.types import responses
+from openai import AsyncOpenAI
+from openai.types import Reasoning, responses
 from openai.types.responses.response_output_text import AnnotationURLCitation
 
 SCRIPT = "script: "
+STREAM = "stream: "
+SEARCHING = {"progress": {"icon": "search", "text": "Searching the docs…"}}
 TEXT = {"write", "cite"}
 ASIDE = {"progress", "notice", "close"}
 TITLE = 60  # Docent's longest title.
@@ -206,6 +211,12 @@ class Server(ChatKitServer):
     def __init__(self):
         super().__init__(Memory())
         self.attempts = {}
+        self.assistant = Agent(
+            name="Assistant",
+            instructions="You answer questions about the docs.",
+            model=OpenAIResponsesModel("gpt-6-luna", AsyncOpenAI()),
+            model_settings=ModelSettings(store=False, reasoning=Reasoning(effort="none")),
+        )
 
     async def respond(self, thread, input_user_message, context):
         question = "".join(part.text for part in input_user_message.content)
@@ -213,6 +224,11 @@ class Server(ChatKitServer):
         self.attempts[input_user_message.id] = attempt + 1
         if thread.title is None:
             thread.title = title_of(question)
+        if STREAM in question:
+            yield ProgressUpdateEvent(**SEARCHING["progress"])
+            async for event in self.ask(thread, context):
+                yield event
+            return
         acts = script_of(question, attempt)
         while acts:
             act = acts.pop(0)
@@ -233,6 +249,15 @@ class Server(ChatKitServer):
                 async for event in stream_agent_response(agent, run):
                     yield event
 
+    async def ask(self, thread, context):
+        """Have the model answer the conversation, as ChatKit's documentation does."""
+        items = await self.store.load_thread_items(thread.id, None, 20, "desc", context)
+        said = await simple_to_agent_input(items.data[::-1])
+        run = Runner.run_streamed(self.assistant, said, run_config=RunConfig(tracing_disabled=True))
+        agent = AgentContext(thread=thread, store=self.store, request_context=context)
+        async for event in stream_agent_response(agent, run):
+            yield event
+
 
 def script_of(question, attempt):
     if question.startswith(SCRIPT):
@@ -240,8 +265,7 @@ def script_of(question, attempt):
         return scripts[min(attempt, len(scripts) - 1)]
     words = question.split(" ")
     words = [word + " " for word in words[:-1]] + words[-1:]
-    searching = {"icon": "search", "text": "Searching the docs…"}
-    return [{"progress": searching}] + [{"write": word} for word in words if word]
+    return [SEARCHING] + [{"write": word} for word in words if word]
 
 
 def title_of(question):
