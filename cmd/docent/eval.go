@@ -201,14 +201,14 @@ func evaluate(ctx context.Context, p app.Process, index *docs.Index, questions [
 	last := ranks[len(ranks)-1]
 	progress := newBar(p, "Searching")
 	defer progress.clear()
-	var worst docs.Found
+	var withoutSome error
 	for i, q := range questions {
 		result, err := index.Search(ctx, docs.Query{Question: q.Q}, last)
 		if err != nil {
 			return e, err
 		}
 		if result.WithoutVectors != nil {
-			worst = result
+			withoutSome = result.WithoutVectors
 		}
 		first, found := 0, []string{}
 		for rank, passage := range result.Passages {
@@ -228,7 +228,7 @@ func evaluate(ctx context.Context, p app.Process, index *docs.Index, questions [
 		progress.show(i+1, len(questions))
 	}
 	progress.clear()
-	withoutVectors(p, worst)
+	withoutVectors(p, withoutSome)
 	for rank := range e.Recall {
 		e.Recall[rank] /= float64(e.N)
 	}

@@ -487,7 +487,7 @@ func TestIndex_Options(t *testing.T) {
 	t.Parallel()
 	option := regexp.MustCompile(`(?m)^  (-[a-z-]+)`)
 	helped := map[string][]string{}
-	for _, name := range []string{"index", "search", "eval"} {
+	for _, name := range []string{"index", "search", "ask", "eval"} {
 		for _, m := range option.FindAllStringSubmatch(tool(t, t.TempDir(), nil, name, "--help").stdout, -1) {
 			helped[name] = append(helped[name], m[1])
 			if r := tool(t, t.TempDir(), nil, name, m[1]); strings.Contains(r.stderr, "not defined") {
@@ -505,7 +505,7 @@ func TestIndex_Options(t *testing.T) {
 	if diff := cmp.Diff(helped["index"], listed); diff != "" {
 		t.Errorf("options of index (-help +page):\n%s", diff)
 	}
-	for _, flag := range slices.Concat(helped["search"], helped["eval"]) {
+	for _, flag := range slices.Concat(helped["search"], helped["ask"], helped["eval"]) {
 		if !strings.Contains(page, flag) {
 			t.Errorf("the page does not have %s", flag)
 		}

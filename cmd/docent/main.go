@@ -34,6 +34,7 @@ var commands = map[string]command{
 	"check":   {checkUsage, runCheck},
 	"index":   {indexUsage, runIndex},
 	"search":  {searchUsage, runSearch},
+	"ask":     {askUsage, runAsk},
 	"eval":    {evalUsage, runEval},
 	"version": {usage, printVersion},
 }

@@ -51,7 +51,7 @@ func runSearch(ctx context.Context, p app.Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	withoutVectors(p, result)
+	withoutVectors(p, result.WithoutVectors)
 	if *asJSON {
 		return writeFound(p.Stdout, result.Passages)
 	}
@@ -71,8 +71,8 @@ func runSearch(ctx context.Context, p app.Process, args []string) error {
 }
 
 // withoutVectors says why a search did not use the vectors that the index has.
-func withoutVectors(p app.Process, found docs.Found) {
-	switch err := found.WithoutVectors; {
+func withoutVectors(p app.Process, err error) {
+	switch {
 	case errors.Is(err, docs.ErrNoEmbedder):
 		fmt.Fprintln(p.Stderr, "docent: searched by words alone, because OPENAI_API_KEY is not set")
 	case err != nil:

@@ -4,6 +4,7 @@ const usage = `usage: docent                       serve until told to stop
        docent check [--json]        try what serving depends on, say what to fix
        docent index [options] DIR   make an index of a built docs site
        docent search QUESTION…      print the sections that a question is about
+       docent ask QUESTION…         answer a question, as visitors get it
        docent eval FILE.jsonl       measure the search with known answers
        docent version               print which build this is
        docent help [COMMAND]        print this text, or the help of a command
@@ -105,6 +106,37 @@ Examples:
 
   docent search --index docs.index "How do I install it?"
   docent search --index https://docs.example.com/docs.index --json -n 3 install
+`
+
+const askUsage = `usage: docent ask [options] QUESTION…
+
+Answers a question as a visitor of the site gets it: the passages are found, the
+model answers from them, and the answer is printed as it streams, with the
+sources that it cites. No limit counts it, and nothing is stored.
+
+  --index FILE|URL   the index (default: what DOCS_INDEX says)
+  --page URL         the page that is being read: its version and language count
+  --language LIST    the languages that are read, such as de or de,en;q=0.8
+  --json             print {"answer", "outcome", "sources": [{"url", "title"}],
+                     "passages", "tokens_in", "tokens_out", "first_delta_ms",
+                     "answer_ms"} at the end
+
+Environment:
+
+  OPENAI_API_KEY     required: a model answers
+  OPENAI_BASE_URL    for a gateway
+  DOCS_INDEX         the index: a path, an https URL, or http on loopback
+  VECTOR_STORE_ID    OpenAI's vector store instead
+  ANSWER_MODEL, ANSWER_EFFORT, ANSWER_MAX_TOKENS, ANSWER_TIMEOUT,
+  ASSISTANT_INSTRUCTIONS
+                     as for the service
+
+The exit status is 0 if there is an answer, also one that says that the docs do
+not have any, 1 for a failure, and 2 for wrong arguments.
+
+Example:
+
+  docent ask --index docs.index "How do I install it?"
 `
 
 const evalUsage = `usage: docent eval [options] FILE.jsonl

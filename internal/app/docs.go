@@ -15,6 +15,7 @@ import (
 
 	"docent/internal/config"
 	"docent/internal/docs"
+	"docent/internal/secrets"
 )
 
 // openDocs opens the index that passages come from, if they come from one. A file
@@ -47,21 +48,22 @@ func (p *parts) docsReady(ctx context.Context) error {
 	return p.index.Ready(ctx)
 }
 
-// openInstructions reads the site's own instructions where a file has them.
-func (p *parts) openInstructions(c config.Config) (err error) {
-	p.siteInstructions = p.instructions.Get
+// Instructions returns what returns the site's own instructions, or "". value is that
+// of ASSISTANT_INSTRUCTIONS; where it names a file, the file is read once.
+func Instructions(c config.Config, value *secrets.Value) (func() string, error) {
+	instructions := value.Get
 	literal, _ := c.Instructions.Literal()
 	if name, isFile := strings.CutPrefix(literal, "@"); isFile {
 		text, err := readInstructions(name)
 		if err != nil {
-			return fmt.Errorf("ASSISTANT_INSTRUCTIONS: %w", err)
+			return nil, fmt.Errorf("ASSISTANT_INSTRUCTIONS: %w", err)
 		}
-		p.siteInstructions = func() string { return text }
+		instructions = func() string { return text }
 	}
-	if utf8.RuneCountInString(p.siteInstructions()) > config.MaxInstructions {
-		return fmt.Errorf("ASSISTANT_INSTRUCTIONS: the text has more than %d characters", config.MaxInstructions)
+	if utf8.RuneCountInString(instructions()) > config.MaxInstructions {
+		return nil, fmt.Errorf("ASSISTANT_INSTRUCTIONS: the text has more than %d characters", config.MaxInstructions)
 	}
-	return nil
+	return instructions, nil
 }
 
 // readInstructions reads no more of a file than instructions may have.

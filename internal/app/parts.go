@@ -91,7 +91,8 @@ func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logg
 	if p.keys, err = DeriveKeys(identityKey.Get(), p.apiKey.Get()); err != nil {
 		return err
 	}
-	return p.openInstructions(c)
+	p.siteInstructions, err = Instructions(c, &p.instructions)
+	return err
 }
 
 func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
