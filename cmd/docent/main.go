@@ -36,6 +36,7 @@ var commands = map[string]command{
 	"search":  {searchUsage, runSearch},
 	"ask":     {askUsage, runAsk},
 	"eval":    {evalUsage, runEval},
+	"threads": {threadsUsage, runThreads},
 	"version": {usage, printVersion},
 }
 

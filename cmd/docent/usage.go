@@ -6,6 +6,7 @@ const usage = `usage: docent                       serve until told to stop
        docent search QUESTION…      print the sections that a question is about
        docent ask QUESTION…         answer a question, as visitors get it
        docent eval FILE.jsonl       measure the search with known answers
+       docent threads               print what visitors asked
        docent version               print which build this is
        docent help [COMMAND]        print this text, or the help of a command
 
@@ -173,4 +174,32 @@ as an answer that the index does not have, and 2 for wrong arguments.
 Example:
 
   docent eval --index docs.index --min 0.9 questions.jsonl
+`
+
+const threadsUsage = `usage: docent threads [options]
+
+Prints what visitors asked and what was answered, from Firestore, newest first,
+for those who may read it there (role roles/datastore.viewer). It does not say
+who asked: Docent does not know either. What visitors write can be personal.
+
+  --feedback KIND    only answers that visitors found positive or negative, or
+                     no-source: answers that cite nothing
+  --since AGE        how far back, such as 36h or 30d (default 7d)
+  -n N               how many questions, 1 to 10000 (default 100)
+  --json             print {"time", "question", "answer", "feedback", "sources"},
+                     one question a line
+
+Environment:
+
+  GOOGLE_CLOUD_PROJECT     the service's project
+  FIRESTORE_DATABASE, FIRESTORE_EMULATOR_HOST, THREADS_KEEP
+                           as for the service
+
+The exit status is 0, also if nothing was found, 1 for a failure, and 2 for
+wrong arguments. The query needs an index, which the service does not: if it is
+missing, the command prints how to create it.
+
+Example:
+
+  docent threads --feedback negative --since 7d
 `
