@@ -54,7 +54,7 @@ func Instructions(c config.Config, value *secrets.Value) (func() string, error) 
 	instructions := value.Get
 	literal, _ := c.Instructions.Literal()
 	if name, isFile := strings.CutPrefix(literal, "@"); isFile {
-		text, err := readInstructions(name)
+		text, err := ReadInstructions(name)
 		if err != nil {
 			return nil, fmt.Errorf("ASSISTANT_INSTRUCTIONS: %w", err)
 		}
@@ -66,8 +66,9 @@ func Instructions(c config.Config, value *secrets.Value) (func() string, error) 
 	return instructions, nil
 }
 
-// readInstructions reads no more of a file than instructions may have.
-func readInstructions(name string) (string, error) {
+// ReadInstructions returns the text of a file, cut where it is longer than instructions
+// may be. An error names the file.
+func ReadInstructions(name string) (string, error) {
 	f, err := os.Open(name) //nolint:gosec // The operator names the file.
 	if err != nil {
 		return "", err //nolint:wrapcheck // It names the file.

@@ -3,14 +3,17 @@
 // and how to fix it.
 //
 // It is safe to run against production. It counts in a bucket that no visitor
-// has, which leaves one document that expires, and it cancels the one session
-// that it mints. A report never holds a secret, nor a part of one, whatever the
-// other side answers.
+// has, which leaves one document that expires, it cancels the one session that it
+// mints, and it deletes the one conversation that it stores. Where Docent answers
+// from the docs, an answer of at most 16 tokens, an embedding of one word or a search
+// of a vector store costs far less than a cent. A report never holds a secret, nor a
+// part of one, nor a prompt or a text of the docs, whatever the other side answers.
 package check
 
 import (
 	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,18 +36,46 @@ const (
 	configurationCheck  = "configuration"
 	originsCheck        = "origins"
 	trustedProxiesCheck = "trusted-proxies"
+	backendCheck        = "backend"
+	domainKeysCheck     = "domain-keys"
 	projectCheck        = "project"
 	apiKeyCheck         = "OPENAI_API_KEY" //nolint:gosec // A variable's name.
 	workflowCheck       = "CHATKIT_WORKFLOW_ID"
+	vectorStoreIDCheck  = "VECTOR_STORE_ID"
+	instructionsCheck   = "ASSISTANT_INSTRUCTIONS"
 	identityCheck       = "IDENTITY_KEY"
 	firestoreCheck      = "firestore"
 	ttlCheck            = "firestore-ttl"
+	threadsCheck        = "threads"
+	threadsTTLCheck     = "threads-ttl"
 	openAICheck         = "openai"
+	indexCheck          = "docs-index"
+	vectorStoreCheck    = "vector-store"
+	answerCheck         = "answer"
 )
 
 var order = []string{
-	configurationCheck, originsCheck, trustedProxiesCheck, projectCheck, apiKeyCheck, workflowCheck, identityCheck,
-	firestoreCheck, ttlCheck, openAICheck,
+	configurationCheck, originsCheck, trustedProxiesCheck, backendCheck, domainKeysCheck, projectCheck,
+	apiKeyCheck, workflowCheck, vectorStoreIDCheck, instructionsCheck, identityCheck,
+	firestoreCheck, ttlCheck, threadsCheck, threadsTTLCheck, openAICheck, indexCheck, vectorStoreCheck, answerCheck,
+}
+
+// checksOf returns the names of the checks that a configuration needs.
+func checksOf(c config.Config) []string {
+	return slices.DeleteFunc(slices.Clone(order), func(name string) bool {
+		switch name {
+		case backendCheck, domainKeysCheck, threadsCheck, threadsTTLCheck, answerCheck:
+			return !c.Docs()
+		case indexCheck:
+			return c.DocsIndex == ""
+		case vectorStoreIDCheck, vectorStoreCheck:
+			return c.VectorStoreID.IsZero()
+		case instructionsCheck: // Without docs it is of no use, but the service reads it.
+			return c.Instructions.IsZero()
+		default:
+			return false
+		}
+	})
 }
 
 // Options are what a check is made with.
@@ -76,17 +107,20 @@ func Run(ctx context.Context, o Options) Report {
 	c := &checkup{budget: cmp.Or(o.Budget, defaultBudget), admin: o.Admin, results: map[string]Result{}}
 	var err error
 	c.config, err = config.Load(o.Environment)
+	names := checksOf(c.config)
 	c.set(configurationCheck, configuration(c.config, err))
 	if err == nil {
 		c.set(originsCheck, origins(c.config))
 		c.set(trustedProxiesCheck, trustedProxies(c.config))
+		c.set(backendCheck, backend(c.config))
+		c.set(domainKeysCheck, domainKeys(c.config))
 		c.dependencies(ctx)
 	}
 	report := Report{Version: o.Version}
 	missing := c.missing(ctx, err == nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, name := range order {
+	for _, name := range names {
 		result, found := c.results[name]
 		if !found {
 			result = missing

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	admin "cloud.google.com/go/firestore/apiv1/admin"
@@ -18,6 +19,7 @@ import (
 
 	"docent/internal/app"
 	"docent/internal/config"
+	"docent/internal/firestore"
 	"docent/internal/ratelimit"
 	"docent/internal/redact"
 )
@@ -32,9 +34,21 @@ const (
 	idKeySize = 32
 	// ttlField is the field that the policy is for.
 	ttlField = "expires_at"
+	// threadsCollection is the collection group of conversations.
+	threadsCollection = "threads"
 )
 
-// firestore checks the store, and then the policy that deletes its documents.
+// ttlChecks name the policies that delete documents, by their collection group.
+func (c *checkup) ttlChecks() map[string]string {
+	checks := map[string]string{ttlCheck: c.config.FirestoreCollection}
+	if c.config.Docs() {
+		checks[threadsTTLCheck] = threadsCollection
+	}
+	return checks
+}
+
+// firestore checks the store, and then the conversations in it and the policies that
+// delete its documents.
 func (c *checkup) firestore(ctx context.Context) {
 	if c.config.Store == config.Memory {
 		store := skipped("RATE_LIMIT_STORE is memory")
@@ -42,29 +56,50 @@ func (c *checkup) firestore(ctx context.Context) {
 			store.note("each instance counts on its own: an address gets RATE_LIMIT_PER_MINUTE times the number of instances")
 		}
 		c.set(firestoreCheck, store)
-		c.set(ttlCheck, skipped("RATE_LIMIT_STORE is memory"))
+		c.set(threadsCheck, c.inMemory())
+		for name := range c.ttlChecks() {
+			c.set(name, skipped("RATE_LIMIT_STORE is memory"))
+		}
 		return
 	}
-	store := c.transaction(ctx)
+	client, err := app.OpenStore(ctx, c.config)
+	if err != nil {
+		c.unavailable(fail("%s", redact.OneLine(err.Error())))
+		return
+	}
+	defer client.Close() //nolint:errcheck // Everything has been answered.
+	store := c.transaction(ctx, client)
+	if store.Status == Fail {
+		c.unavailable(store)
+		return
+	}
 	c.set(firestoreCheck, store)
-	switch {
-	case store.Status == Fail:
-		c.set(ttlCheck, skipped("Firestore has to answer first"))
-	case c.config.FirestoreEmulator != "" && len(c.admin) == 0:
-		c.set(ttlCheck, skipped("the emulator has no TTL policies"))
-	default:
-		c.set(ttlCheck, c.ttlPolicy(ctx))
+	var wg sync.WaitGroup
+	if c.config.Docs() {
+		wg.Go(func() { c.set(threadsCheck, c.threads(ctx, client)) })
+	}
+	for name, group := range c.ttlChecks() {
+		if c.config.FirestoreEmulator != "" && len(c.admin) == 0 {
+			c.set(name, skipped("the emulator has no TTL policies"))
+			continue
+		}
+		wg.Go(func() { c.set(name, c.ttlPolicy(ctx, group)) })
+	}
+	wg.Wait()
+}
+
+// unavailable sets the results where the store does not work.
+func (c *checkup) unavailable(store Result) {
+	c.set(firestoreCheck, store)
+	c.set(threadsCheck, skipped("Firestore has to answer first"))
+	for name := range c.ttlChecks() {
+		c.set(name, skipped("Firestore has to answer first"))
 	}
 }
 
 // transaction makes the store count twice in a bucket that no visitor has: the
 // first time creates the document, the second reads and updates it.
-func (c *checkup) transaction(ctx context.Context) Result {
-	client, err := app.OpenStore(ctx, c.config)
-	if err != nil {
-		return fail("%s", redact.OneLine(err.Error()))
-	}
-	defer client.Close() //nolint:errcheck // Everything has been answered.
+func (c *checkup) transaction(ctx context.Context, client *firestore.Client) Result {
 	connect, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := client.Warm(connect, c.config.FirestoreCollection); err != nil {
@@ -107,10 +142,10 @@ func (c *checkup) grant(ctx context.Context, store ratelimit.Store, b ratelimit.
 	return store.Grant(ctx, b, ask)
 }
 
-// ttlPolicy checks that a policy deletes documents. It lists fields instead of
+// ttlPolicy checks that a policy deletes the documents of a collection group. It lists fields instead of
 // getting the one, because the service has only roles/datastore.user, which
 // includes the right to list.
-func (c *checkup) ttlPolicy(ctx context.Context) Result {
+func (c *checkup) ttlPolicy(ctx context.Context, group string) Result {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	client, err := admin.NewFirestoreAdminClient(ctx, append([]option.ClientOption{option.WithTelemetryDisabled()}, c.admin...)...)
@@ -119,35 +154,35 @@ func (c *checkup) ttlPolicy(ctx context.Context) Result {
 	}
 	defer client.Close() //nolint:errcheck // Everything has been answered.
 	fields := client.ListFields(ctx, &adminpb.ListFieldsRequest{
-		Parent: fmt.Sprintf("projects/%s/databases/%s/collectionGroups/%s", c.config.Project, c.config.FirestoreDatabase, c.config.FirestoreCollection),
+		Parent: fmt.Sprintf("projects/%s/databases/%s/collectionGroups/%s", c.config.Project, c.config.FirestoreDatabase, group),
 		Filter: "ttlConfig:*",
 	})
 	for {
 		field, err := fields.Next()
 		switch {
 		case errors.Is(err, iterator.Done):
-			return c.noPolicy()
+			return c.noPolicy(group)
 		case status.Code(err) == codes.PermissionDenied:
-			return c.noPermission()
+			return c.noPermission(group)
 		case isOver(err):
-			return fail("Firestore's admin API does not answer: try again, or check it yourself: %s", c.ttlCommand("list"))
+			return fail("Firestore's admin API does not answer: try again, or check it yourself: %s", c.ttlCommand(group, "list"))
 		case err != nil:
-			return fail("Firestore's admin API failed (%s): check it yourself: %s", redact.Text(err.Error(), maxWords), c.ttlCommand("list"))
+			return fail("Firestore's admin API failed (%s): check it yourself: %s", redact.Text(err.Error(), maxWords), c.ttlCommand(group, "list"))
 		case strings.HasSuffix(field.GetName(), "/fields/"+ttlField) && field.GetTtlConfig() != nil:
-			return c.policy(field.GetTtlConfig().GetState())
+			return c.policy(group, field.GetTtlConfig().GetState())
 		}
 	}
 }
 
-func (c *checkup) noPolicy() Result {
-	return fail("no TTL policy on %s, so documents are kept and paid for forever: %s", ttlField, c.ttlCommand("update "+ttlField, "--enable-ttl"))
+func (c *checkup) noPolicy(group string) Result {
+	return fail("no TTL policy on %s, so documents are kept and paid for forever: %s", ttlField, c.ttlCommand(group, "update "+ttlField, "--enable-ttl"))
 }
 
-func (c *checkup) noPermission() Result {
-	return skipped("this account may not list the TTL policies (datastore.indexes.list, in roles/datastore.user): check it yourself: %s", c.ttlCommand("list"))
+func (c *checkup) noPermission(group string) Result {
+	return skipped("this account may not list the TTL policies (datastore.indexes.list, in roles/datastore.user): check it yourself: %s", c.ttlCommand(group, "list"))
 }
 
-func (c *checkup) policy(state adminpb.Field_TtlConfig_State) Result {
+func (c *checkup) policy(group string, state adminpb.Field_TtlConfig_State) Result {
 	switch state {
 	case adminpb.Field_TtlConfig_ACTIVE:
 		return ok("documents are deleted within a day after %s", ttlField)
@@ -155,14 +190,14 @@ func (c *checkup) policy(state adminpb.Field_TtlConfig_State) Result {
 		return ok("the policy on %s is being created, which takes some minutes", ttlField)
 	default:
 		return fail("the policy on %s is in state %s: disable it and enable it again: %s && %s", ttlField, state,
-			c.ttlCommand("update "+ttlField, "--disable-ttl"), c.ttlCommand("update "+ttlField, "--enable-ttl"))
+			c.ttlCommand(group, "update "+ttlField, "--disable-ttl"), c.ttlCommand(group, "update "+ttlField, "--enable-ttl"))
 	}
 }
 
-// ttlCommand returns the gcloud command for the policies of the collection.
-func (c *checkup) ttlCommand(verb string, flags ...string) string {
+// ttlCommand returns the gcloud command for the policies of a collection group.
+func (c *checkup) ttlCommand(group, verb string, flags ...string) string {
 	return strings.Join(append([]string{
-		"gcloud firestore fields ttls", verb, "--collection-group=" + c.config.FirestoreCollection,
+		"gcloud firestore fields ttls", verb, "--collection-group=" + group,
 		"--database='" + c.config.FirestoreDatabase + "'", "--project=" + c.config.Project,
 	}, flags...), " ")
 }

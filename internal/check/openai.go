@@ -38,7 +38,7 @@ func (c *checkup) openAI(ctx context.Context, apiKey, workflowID secrets.Value) 
 	session, err := minter.Mint(mint, user)
 	took := time.Since(began)
 	if err != nil {
-		return c.unminted(err, took, apiKey.Get(), workflowID.Get())
+		return c.unminted(err, took, redact.Secrets(apiKey.Get(), workflowID.Get()))
 	}
 	result := ok("minted a session in %d ms and cancelled it", took.Milliseconds())
 	if reason := cancelSession(ctx, minter, session); reason != "" {
@@ -72,26 +72,52 @@ func cancelSession(ctx context.Context, minter *hosted.Minter, session hosted.Se
 	}
 }
 
-// unminted names the likely cause of a failure, and quotes OpenAI.
-func (c *checkup) unminted(err error, took time.Duration, apiKey, workflowID string) Result {
-	hidden := redact.Secrets(apiKey, workflowID)
+// unminted returns the result for a session that could not be minted.
+func (c *checkup) unminted(err error, took time.Duration, hidden redact.Rule) Result {
+	waited := fmt.Sprintf("no answer in %s (REQUEST_TIMEOUT is %s)", took.Round(time.Second), c.config.RequestTimeout)
+	result := unanswered(err, waited, func(e *openai.Error) string { return cause(e.Status) }, hidden)
+	var e *openai.Error
+	if errors.As(err, &e) && c.config.Docs() && gone(e.Status) {
+		// The service works, and a deployment must not fail because of a workflow that
+		// OpenAI has ended.
+		result.Status = OK
+		result.Detail = "OpenAI refuses the workflow, so Docent answers from the docs: remove CHATKIT_WORKFLOW_ID (" + result.Detail + ")"
+	}
+	return result
+}
+
+// gone reports whether the service answers from the docs, where it can, once OpenAI
+// has answered a request for a session with this status.
+func gone(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	default:
+		return false
+	}
+}
+
+// unanswered names the likely cause of a failed call, and quotes OpenAI. waited says
+// of a call without an answer how long that took.
+func unanswered(err error, waited string, cause func(*openai.Error) string, hidden redact.Rule) Result {
 	quote := func(text string) string { return redact.Text(text, maxWords, hidden) }
 	var e *openai.Error
 	if !errors.As(err, &e) {
 		return fail("%s", quote(err.Error()))
 	}
 	if e.Kind == openai.Timeout {
-		return fail("no answer in %s (REQUEST_TIMEOUT is %s): see https://status.openai.com, and check that OPENAI_BASE_URL can be reached from here",
-			took.Round(time.Second), c.config.RequestTimeout)
+		return fail("%s: see https://status.openai.com, and check that OPENAI_BASE_URL can be reached from here", waited)
 	}
 	if e.Status == 0 {
 		return fail("no answer (%s): check that OPENAI_BASE_URL is right and can be reached from here", quote(errors.Unwrap(e).Error()))
 	}
-	result := fail("OpenAI answered %d: %s", e.Status, cause(e.Status))
-	if words := quote(e.Message); words != "" {
+	result := fail("OpenAI answered %d: %s", e.Status, cause(e))
+	words := quote(e.Message)
+	if words != "" {
 		result.note("OpenAI says: %s", words)
 	}
-	if why := errors.Unwrap(e); why != nil {
+	// What has a message in OpenAI's form comes from OpenAI.
+	if why := errors.Unwrap(e); why != nil && words == "" {
 		result.note("%s: check that OPENAI_BASE_URL is right", quote(why.Error()))
 	}
 	if labels := quote(e.Type + " " + e.Code); labels != "" || e.RequestID != "" {

@@ -8,6 +8,7 @@ import (
 
 	"docent/internal/app"
 	"docent/internal/config"
+	"docent/internal/docs"
 	"docent/internal/redact"
 	"docent/internal/secrets"
 )
@@ -25,13 +26,20 @@ type wanted struct {
 	usable bool
 }
 
-// secretsAndOpenAI checks the secrets, and then OpenAI with them.
+// secretsAndOpenAI checks the secrets, and then OpenAI with them. The index, which
+// needs none to be loaded, is loaded in the meantime.
 func (c *checkup) secretsAndOpenAI(ctx context.Context) {
+	index := make(chan *docs.Site, 1)
+	go func() { index <- c.index(ctx) }()
 	key := &wanted{variable: apiKeyCheck, ref: c.config.APIKey, shape: apiKeyShape}
 	workflow := &wanted{variable: workflowCheck, ref: c.config.WorkflowID, shape: workflowShape}
+	store := &wanted{variable: vectorStoreIDCheck, ref: c.config.VectorStoreID, shape: vectorStoreShape}
 	identity := &wanted{variable: identityCheck, ref: c.config.IdentityKey, shape: identityShape}
 	var wg sync.WaitGroup
-	for _, w := range []*wanted{key, workflow, identity} {
+	if !c.config.Instructions.IsZero() {
+		wg.Go(func() { c.set(instructionsCheck, c.instructions(ctx)) })
+	}
+	for _, w := range []*wanted{key, workflow, store, identity} {
 		if !w.ref.IsZero() {
 			wg.Go(func() { c.set(w.variable, c.secret(ctx, w)) })
 		}
@@ -39,10 +47,19 @@ func (c *checkup) secretsAndOpenAI(ctx context.Context) {
 	wg.Wait()
 	defer key.close()
 	defer workflow.close()
+	defer store.close()
 	defer identity.close()
 	if identity.ref.IsZero() {
 		c.set(identityCheck, c.derivedIdentity(key))
 	}
+	var uses sync.WaitGroup
+	uses.Go(func() { c.session(ctx, key, workflow) })
+	uses.Go(func() { c.docs(ctx, key, store, index) })
+	uses.Wait()
+}
+
+// session checks the hosted workflow, if there is one.
+func (c *checkup) session(ctx context.Context, key, workflow *wanted) {
 	if !c.config.Hosted() {
 		c.set(workflowCheck, skipped("not set: Docent answers on its own"))
 		c.set(openAICheck, skipped("no session is minted there without CHATKIT_WORKFLOW_ID"))
@@ -77,7 +94,7 @@ func (c *checkup) secret(ctx context.Context, w *wanted) Result {
 	w.usable = true
 	switch {
 	case literal:
-		if c.config.OnCloudRun && w.variable != workflowCheck {
+		if c.config.OnCloudRun && (w.variable == apiKeyCheck || w.variable == identityCheck) {
 			notes = append(notes, "anyone who may view the service's configuration can read it there: store it in Secret Manager and refer to it as sm://NAME")
 		}
 	case ref.Pinned():
@@ -112,6 +129,17 @@ func workflowShape(secret string) (fault string, notes []string) {
 		return "it is an API key: check that OPENAI_API_KEY and CHATKIT_WORKFLOW_ID are not swapped", nil
 	case !strings.HasPrefix(secret, "wf_"):
 		notes = append(notes, "workflow IDs begin with wf_, this one does not")
+	}
+	return fault, notes
+}
+
+func vectorStoreShape(secret string) (fault string, notes []string) {
+	fault = headerFault(secret)
+	switch {
+	case strings.HasPrefix(secret, "sk-"):
+		return "it is an API key: check that OPENAI_API_KEY and VECTOR_STORE_ID are not swapped", nil
+	case !strings.HasPrefix(secret, "vs_"):
+		notes = append(notes, "the IDs of vector stores begin with vs_, this one does not")
 	}
 	return fault, notes
 }

@@ -34,35 +34,47 @@ const (
 // Load returns the site of the index at a location: a path, an https URL, or an http
 // URL on loopback. Its errors have nothing of a URL's query, which may be a signature.
 func Load(ctx context.Context, location string) (*Site, error) {
+	site, _, err := LoadDated(ctx, location)
+	return site, err
+}
+
+// LoadDated is [Load]. It also returns when the index was changed: the file's time, or
+// what the server says in Last-Modified, or the zero time if it does not.
+func LoadDated(ctx context.Context, location string) (*Site, time.Time, error) {
 	if !strings.Contains(location, "://") {
 		return loadFile(location)
 	}
 	r, err := newRemote(location, nil)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	site, _, err := r.load(ctx, stamp{})
-	return site, err
+	site, fresh, err := r.load(ctx, stamp{})
+	changed, _ := http.ParseTime(fresh.modified) // A stamp has none that is not valid.
+	return site, changed, err
 }
 
-func loadFile(path string) (*Site, error) {
+func loadFile(path string) (*Site, time.Time, error) {
 	if path == "" {
-		return nil, errors.New("no index was named: give a path or a URL")
+		return nil, time.Time{}, errors.New("no index was named: give a path or a URL")
 	}
 	file, err := os.Open(path) //nolint:gosec // The operator's own choice.
 	if err != nil {
-		return nil, fmt.Errorf("reading the index: %w", err)
+		return nil, time.Time{}, fmt.Errorf("reading the index: %w", err)
 	}
 	defer file.Close() //nolint:errcheck // It was only read.
+	info, err := file.Stat()
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("reading the index: %w", err)
+	}
 	data, err := readAll(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading the index: %w", err)
+		return nil, time.Time{}, fmt.Errorf("reading the index: %w", err)
 	}
 	site, err := Read(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return site, nil
+	return site, info.ModTime(), nil
 }
 
 // readAll reads no more than a byte above what [Read] accepts.

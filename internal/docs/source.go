@@ -70,7 +70,7 @@ type Source struct {
 func Open(ctx context.Context, o SourceOptions) (*Source, error) {
 	s := &Source{o: o}
 	if !strings.Contains(o.Location, "://") {
-		site, err := loadFile(o.Location)
+		site, _, err := loadFile(o.Location)
 		if err != nil {
 			return nil, err
 		}
