@@ -33,7 +33,13 @@ const (
 // environment is a valid one with a stand-in for OpenAI, changed by settings.
 func environment(t *testing.T, settings ...string) map[string]string {
 	t.Helper()
-	base, stop, err := standin.NewOpenAI(key, workflow).Listen()
+	return environmentOf(t, standin.NewOpenAI(key, workflow), settings...)
+}
+
+// environmentOf is environment with this stand-in.
+func environmentOf(t *testing.T, openai *standin.OpenAI, settings ...string) map[string]string {
+	t.Helper()
+	base, stop, err := openai.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +74,7 @@ func result(t *testing.T, o check.Options, name string) check.Result {
 type adminAPI struct {
 	adminpb.UnimplementedFirestoreAdminServer
 
-	answer func() ([]*adminpb.Field, error)
+	answer func(parent string) ([]*adminpb.Field, error)
 	asked  chan *adminpb.ListFieldsRequest
 }
 
@@ -77,7 +83,7 @@ func (a *adminAPI) ListFields(_ context.Context, r *adminpb.ListFieldsRequest) (
 	case a.asked <- r:
 	default: // A retry.
 	}
-	fields, err := a.answer()
+	fields, err := a.answer(r.GetParent())
 	return &adminpb.ListFieldsResponse{Fields: fields}, err
 }
 
@@ -109,17 +115,17 @@ func field(name string, state adminpb.Field_TtlConfig_State) *adminpb.Field {
 func TestTTLPolicy(t *testing.T) {
 	t.Parallel()
 	const at = " --collection-group=rate_limits --database='(default)' --project=PROJECT"
-	fields := func(f ...*adminpb.Field) func() ([]*adminpb.Field, error) {
-		return func() ([]*adminpb.Field, error) { return f, nil }
+	fields := func(f ...*adminpb.Field) func(string) ([]*adminpb.Field, error) {
+		return func(string) ([]*adminpb.Field, error) { return f, nil }
 	}
-	fails := func(c codes.Code, message string) func() ([]*adminpb.Field, error) {
-		return func() ([]*adminpb.Field, error) { return nil, status.Error(c, message) }
+	fails := func(c codes.Code, message string) func(string) ([]*adminpb.Field, error) {
+		return func(string) ([]*adminpb.Field, error) { return nil, status.Error(c, message) }
 	}
 	noPolicy := check.Result{Status: check.Fail, Detail: "no TTL policy on expires_at, so documents are kept and paid for forever: " +
 		"gcloud firestore fields ttls update expires_at" + at + " --enable-ttl"}
 	tests := []struct {
 		name   string
-		answer func() ([]*adminpb.Field, error)
+		answer func(string) ([]*adminpb.Field, error)
 		want   check.Result
 	}{
 		{"active", fields(field("expires_at", adminpb.Field_TtlConfig_ACTIVE)), check.Result{
@@ -174,7 +180,7 @@ func TestRun_HangingLibrary(t *testing.T) {
 		<-release // Whatever its context says.
 		return nil
 	}
-	api := &adminAPI{answer: func() ([]*adminpb.Field, error) { return nil, nil }}
+	api := &adminAPI{answer: func(string) ([]*adminpb.Field, error) { return nil, nil }}
 	got := result(t, check.Options{
 		Environment: environment(t, "RATE_LIMIT_STORE=firestore", "FIRESTORE_EMULATOR_HOST="+testfirestore.Address(t), "GOOGLE_CLOUD_PROJECT="+testfirestore.Project()),
 		Budget:      5 * time.Second,
