@@ -27,8 +27,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	passages "docent/internal/docs"
+	"docent/internal/openai"
 	"docent/internal/standin"
 	"docent/internal/testkit/testfirestore"
+	"docent/internal/testkit/testindex"
 )
 
 var update = flag.Bool("update", false, "write the golden files again")
@@ -80,6 +83,33 @@ func (w *world) metadata(status int, answer string) {
 	w.set("GCE_METADATA_HOST="+strings.TrimPrefix(srv.URL, "http://"), "GOOGLE_CLOUD_PROJECT=")
 }
 
+// secretText is a text that no report may hold.
+const secretText = "Orchards are pruned in winter by the gardener."
+
+// docs makes Docent answer from an index at a URL, with instructions of the site's own.
+func (w *world) docs() {
+	s := testindex.Small()
+	s.Pages[0].Sections[0].Text = secretText
+	plan := passages.Plan(s, "text-embedding-3-small", 512)
+	client := openai.New(openai.Options{BaseURL: w.address + "/v1", APIKey: fixed(testKey), Now: time.Now})
+	defer client.Close()
+	if err := plan.Run(w.t.Context(), client, func(int, int) {}, func() error { return nil }); err != nil {
+		w.t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(testindex.Write(w.t, s)))))
+	w.t.Cleanup(srv.Close)
+	w.secrets.Add("test-project/instructions", secretText)
+	w.set("CHATKIT_WORKFLOW_ID=", "DOCS_INDEX="+srv.URL+"/docs.index", "CHATKIT_DOMAIN_KEYS=docs.example.com=domain_pk_1",
+		"PUBLIC_URL=https://docent.example.com", "ASSISTANT_INSTRUCTIONS=sm://test-project/instructions")
+}
+
+// fixed is a key that does not change.
+type fixed string
+
+func (f fixed) Get() string { return string(f) }
+
+func (f fixed) Renew(context.Context, string) (string, bool) { return string(f), false }
+
 // command returns the command that runs docent.
 func (w *world) command(args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	cmd = exec.CommandContext(context.Background(), binary, args...)
@@ -126,7 +156,7 @@ func noSecrets(t *testing.T, output string) {
 	t.Helper()
 	const part = 16
 	lower := strings.ToLower(output)
-	for _, s := range []string{testKey, newKey, testIdentity, testWorkflow, otherWorkflow, testToken, "gateway-***", "ek_"} {
+	for _, s := range []string{testKey, newKey, testIdentity, testWorkflow, otherWorkflow, testToken, "gateway-***", "ek_", secretText, testStore} {
 		for i := 0; i+part <= len(s) || i == 0; i++ {
 			if piece := s[i:min(i+part, len(s))]; strings.Contains(lower, strings.ToLower(piece)) {
 				t.Errorf("the output has %q of a secret:\n%s", piece, output)
@@ -192,6 +222,9 @@ func golden(t *testing.T, name, output string) {
 		t.Errorf("%s (-want +got):\n%s", path, diff)
 	}
 }
+
+// testStore is a vector store.
+const testStore = "vs_0123456789abcdef0123456789abcdef"
 
 // otherWorkflow is one that OpenAI does not know.
 const otherWorkflow = "wf_0000000000000000other0000000000000000"
@@ -314,6 +347,48 @@ func TestCheck(t *testing.T) {
 		{"cancel unanswered", 0, func(w *world) { w.openai.Fail(mints(`"id":"cksess_1",`), cut("")) }},
 		{"session without ID", 0, func(w *world) { w.openai.Fail(mints("")) }},
 
+		{"docs healthy", 0, func(w *world) {
+			w.firestore()
+			w.docs()
+		}},
+		{"docs healthy job, vector store", 0, func(w *world) {
+			w.firestore()
+			w.docs()
+			w.openai.SetVectorStore(testStore, standin.File{Name: "a.md", Text: "The documentation."})
+			w.secrets.Add("test-project/vector-store-id", testStore)
+			w.set("CLOUD_RUN_JOB=docent-check", "TRUSTED_PROXIES=cloud-run,firebase-hosting", "PUBLIC_URL=",
+				"DOCS_INDEX=", "VECTOR_STORE_ID=sm://test-project/vector-store-id")
+		}},
+		{"docs after the workflow", 0, func(w *world) {
+			w.docs()
+			w.set("CHATKIT_WORKFLOW_ID="+otherWorkflow, "ALLOWED_ORIGINS=https://docs.example.com,https://docs--*.web.app")
+		}},
+		{"docs without a domain key", 1, func(w *world) {
+			w.docs()
+			w.set("CHATKIT_WORKFLOW_ID="+testWorkflow, "CHATKIT_DOMAIN_KEYS=")
+		}},
+		{"docs, wrong everywhere", 1, func(w *world) {
+			w.firestore()
+			w.docs()
+			w.set("DOCS_INDEX=http://"+nowhere+"/docs.index", "ANSWER_MODEL=gpt-0", "ASSISTANT_INSTRUCTIONS=sm://nowhere")
+		}},
+		{"docs, vector store unknown", 1, func(w *world) {
+			w.docs()
+			w.set("DOCS_INDEX=", "VECTOR_STORE_ID="+testStore)
+		}},
+		{"docs, no credit", 1, func(w *world) {
+			w.docs()
+			w.openai.Play("insufficient-quota")
+		}},
+		{"docs, OpenAI 401", 1, func(w *world) {
+			w.docs()
+			w.openai.SetKey(newKey)
+		}},
+		{"docs, bad configuration", 1, func(w *world) {
+			w.docs()
+			w.set("CHATKIT_DOMAIN_KEYS=", "VECTOR_STORE_ID="+testStore)
+		}},
+
 		{"origins and proxies", 1, func(w *world) {
 			w.set("CLOUD_RUN_JOB=docent-check", "TRUSTED_PROXIES=0.0.0.0/1,128.0.0.0/1,10.0.0.0/8",
 				"ALLOWED_ORIGINS=http://docs.example.com,https://*--docs.web.app,https://docs--*.web.app,https://docs.example.con")
@@ -367,6 +442,8 @@ func TestCheck_LeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.firestore()
+	w.docs()
+	w.set("CHATKIT_WORKFLOW_ID=sm://test-project/chatkit-workflow-id")
 	w.check(0)
 	if asked := w.openai.Asked(); len(asked) != 1 || asked[0].User != "docent-check" || w.openai.Active() != 0 {
 		t.Errorf("sessions asked for: %+v, %d still active, want one of docent-check, cancelled", asked, w.openai.Active())
@@ -380,6 +457,9 @@ func TestCheck_LeavesNothingBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
+	if threads, err := store.CollectionGroup("threads").Documents(t.Context()).GetAll(); err != nil || len(threads) != 0 {
+		t.Errorf("%d conversations were left behind (%v)", len(threads), err)
+	}
 	documents, err := store.Collection("rate_limits").Documents(t.Context()).GetAll()
 	if err != nil || len(documents) != 1 {
 		t.Fatalf("%d documents were left behind, want one (%v)", len(documents), err)
@@ -393,10 +473,21 @@ func TestCheck_LeavesNothingBehind(t *testing.T) {
 
 func TestCheck_EverythingHangs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	t.Cleanup(w.secrets.Hold())
-	w.set("RATE_LIMIT_STORE=firestore", "FIRESTORE_EMULATOR_HOST="+deadFirestore(t, nil))
-	golden(t, "everything hangs", w.check(1))
+	for _, name := range []string{"everything hangs", "docs everything hangs"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			t.Cleanup(w.secrets.Hold())
+			w.set("RATE_LIMIT_STORE=firestore", "FIRESTORE_EMULATOR_HOST="+deadFirestore(t, nil))
+			if strings.HasPrefix(name, "docs") {
+				w.docs()
+				srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+				t.Cleanup(srv.Close)
+				w.set("DOCS_INDEX=" + srv.URL)
+			}
+			golden(t, name, w.check(1))
+		})
+	}
 }
 
 func TestCheck_Interrupted(t *testing.T) {

@@ -23,9 +23,12 @@ const checkUsage = `usage: docent check            print a report as text
        docent check --json     print it as one JSON object in one line
 
 The check tries everything that serving depends on: the configuration, the
-secrets, Firestore and OpenAI. The report says of each whether it works and
-what to fix. The check reads the same environment variables as the service. It
-is safe to run on production: it mints one session and cancels it.
+secrets, Firestore, OpenAI, and the index or the vector store. The report says
+of each whether it works and what to fix. The check reads the same environment
+variables as the service. It is safe to run on production: it mints one
+session and cancels it, and writes one conversation and deletes it. Where
+Docent answers from the docs, the model writes an answer of at most 16 tokens,
+which costs far less than a cent.
 
 The exit status is 0 if everything works and 1 if anything failed.
 `

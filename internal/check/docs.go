@@ -148,7 +148,7 @@ func (c *checkup) embedding(ctx context.Context, client *openai.Client, site *do
 	case took >= searchWait:
 		result.note("the embedding of a question took %d ms, and a search goes by words alone after %d ms", took.Milliseconds(), searchWait.Milliseconds())
 	default:
-		result.Detail += fmt.Sprintf(", a question's in %d ms", took.Milliseconds())
+		result.Detail += fmt.Sprintf(", the embedding of a question in %d ms", took.Milliseconds())
 	}
 	c.set(indexCheck, result)
 }
@@ -176,7 +176,7 @@ func (c *checkup) vectorStore(ctx context.Context, store docs.Searcher, hidden r
 			return causeOf(e, "the key's project has no such vector store: check VECTOR_STORE_ID", "VECTOR_STORE_ID", "vector stores")
 		}, hidden)
 	}
-	result := ok("searched in %d ms, %d passages", time.Since(began).Milliseconds(), len(found.Passages))
+	result := ok("searched in %d ms, passages found: %d", time.Since(began).Milliseconds(), len(found.Passages))
 	if len(found.Passages) == 0 {
 		result.note("nothing was found, which is right only if the vector store has no files yet")
 	}

@@ -176,7 +176,7 @@ func TestIndex_URL(t *testing.T) {
 		{"of an unknown age", serve(small, 0), "ok age unknown, " + words},
 		{
 			"with vectors", serve(indexOf(t, withVectors(t, "text-embedding-3-small")), time.Minute),
-			"ok less than an hour old, 3 sections of 2 pages, 3 vectors (text-embedding-3-small, 3 dimensions), a question's in ",
+			"ok less than an hour old, 3 sections of 2 pages, 3 vectors (text-embedding-3-small, 3 dimensions), the embedding of a question in ",
 		},
 		{
 			"with vectors of an unknown model", serve(indexOf(t, withVectors(t, "text-embedding-9")), time.Minute),
@@ -401,8 +401,8 @@ func TestOpenAI_WorkflowGone(t *testing.T) {
 	const other = "CHATKIT_WORKFLOW_ID=wf_another"
 	env := docsEnvironment(t, standin.NewOpenAI(key, workflow), other)
 	got := result(t, check.Options{Environment: env}, "openai")
-	if want := "OpenAI refuses the workflow, so Docent answers from the docs: remove CHATKIT_WORKFLOW_ID (OpenAI answered 404: "; got.Status != check.OK || !strings.HasPrefix(got.Detail, want) {
-		t.Errorf("%s\nwant ok %s…", says(got), want)
+	if want := "OpenAI refuses the workflow, so Docent answers from the docs: remove CHATKIT_WORKFLOW_ID"; got.Status != check.OK || got.Detail != want || !strings.HasPrefix(got.Notes[0], "OpenAI answered 404: ") {
+		t.Errorf("%s\nwant ok %s, and why", says(got), want)
 	}
 	expect(t, result(t, check.Options{Environment: environment(t, other)}, "openai"), "fail OpenAI answered 404: ")
 	expect(t, find(t, check.Options{Environment: docsEnvironment(t, standin.NewOpenAI("sk-another", workflow), "CHATKIT_WORKFLOW_ID="+workflow)}, "openai"), "fail OpenAI answered 401: ")

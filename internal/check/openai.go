@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"docent/internal/app"
@@ -80,8 +81,8 @@ func (c *checkup) unminted(err error, took time.Duration, hidden redact.Rule) Re
 	if errors.As(err, &e) && c.config.Docs() && gone(e.Status) {
 		// The service works, and a deployment must not fail because of a workflow that
 		// OpenAI has ended.
-		result.Status = OK
-		result.Detail = "OpenAI refuses the workflow, so Docent answers from the docs: remove CHATKIT_WORKFLOW_ID (" + result.Detail + ")"
+		result.Notes = slices.Insert(result.Notes, 0, result.Detail)
+		result.Status, result.Detail = OK, "OpenAI refuses the workflow, so Docent answers from the docs: remove CHATKIT_WORKFLOW_ID"
 	}
 	return result
 }
