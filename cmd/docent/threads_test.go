@@ -37,7 +37,7 @@ func TestThreads(t *testing.T) {
 		Time, Question, Answer, Feedback string
 		Sources                          []string
 	}
-	read := func(args ...string) (lines []line, stderr string) {
+	read := func(t *testing.T, args ...string) (lines []line, stderr string) {
 		t.Helper()
 		r := tool(t, t.TempDir(), environment, append([]string{"threads", "--json"}, args...)...)
 		if r.status != 0 {
@@ -72,7 +72,8 @@ func TestThreads(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, stderr := read(tt.args...)
+			t.Parallel()
+			got, stderr := read(t, tt.args...)
 			if diff := cmp.Diff(tt.want, got); diff != "" || !strings.Contains(stderr, tt.says) || (stderr == "") != (tt.says == "") {
 				t.Errorf("stderr %q (-want +got):\n%s", stderr, diff)
 			}
