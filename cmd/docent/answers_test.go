@@ -100,7 +100,7 @@ func TestAnswers_Streams(t *testing.T) {
 		"hang-in-text":  {"upstream_timeout", 1, shown{Text: firstSentence, Error: sayTimeout}},
 	}
 	var m models
-	d := answering(t, docs(t, m.listen(t), "ANSWER_TIMEOUT=5s")...)
+	d := m.answering(t, "ANSWER_TIMEOUT=5s")
 	// The one that pauses all answers has TestAnswers_SpendingRefused.
 	kinds := slices.DeleteFunc(standin.StreamKinds(), func(kind string) bool { return kind == "insufficient-quota" })
 	together(t, kinds, func(kind string) string { return kind }, func(t *testing.T, kind string) {

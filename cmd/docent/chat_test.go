@@ -278,15 +278,8 @@ func TestChat_SIGTERM(t *testing.T) {
 func TestChat_ManyStreams(t *testing.T) {
 	t.Parallel()
 	d := repeating(t, docs(t, "RATE_LIMIT_MESSAGES_PER_MINUTE=unlimited", "ANSWERS_PER_DAY_PER_ADDRESS=unlimited")...)
-	descriptors := func() int {
-		open, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(d.process.ID()), "fd"))
-		if err != nil {
-			t.Skip("no /proc on this machine")
-		}
-		return len(open)
-	}
 	client.CloseIdleConnections()
-	before := descriptors()
+	before := d.descriptors(t)
 	var visitors sync.WaitGroup
 	transport := &http.Transport{MaxConnsPerHost: 300, MaxIdleConnsPerHost: 300}
 	for range 256 {
@@ -300,11 +293,28 @@ func TestChat_ManyStreams(t *testing.T) {
 	}
 	visitors.Wait()
 	transport.CloseIdleConnections()
+	d.settle(t, before)
+}
+
+// descriptors returns how many files and connections the process has open.
+func (d *docent) descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(d.process.ID()), "fd"))
+	if err != nil {
+		t.Skip("no /proc on this machine")
+	}
+	return len(open)
+}
+
+// settle waits until no more descriptors are open than before. It ends the
+// connections to OpenAI, which Docent keeps for the next answers.
+func (d *docent) settle(t *testing.T, before int) {
+	t.Helper()
+	d.disconnect()
 	client.CloseIdleConnections()
-	_ = d.stopOpenAI() // It has connections that would be used again.
-	for deadline := time.Now().Add(10 * time.Second); descriptors() > before+2; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); d.descriptors(t) > before; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d descriptors are open, before it were %d", descriptors(), before)
+			t.Fatalf("%d descriptors are open, before it were %d", d.descriptors(t), before)
 		}
 	}
 }

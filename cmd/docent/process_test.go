@@ -38,9 +38,10 @@ func TestMain(m *testing.M) {
 
 // docent is a running process of the service.
 type docent struct {
-	url        string
-	openai     *standin.OpenAI
-	stopOpenAI func() error
+	url    string
+	openai *standin.OpenAI
+	// disconnect ends the stand-in, with all connections to it.
+	disconnect func()
 	process    *process.Process
 	output     *process.Output
 }
@@ -67,7 +68,7 @@ func start(t *testing.T, environment ...string) *docent {
 		noSecret(t, err.Error())
 		t.Fatal(err)
 	}
-	d := &docent{url: "http://" + p.Address, openai: openai, stopOpenAI: stop, process: p, output: p.Output}
+	d := &docent{url: "http://" + p.Address, openai: openai, disconnect: func() { stop() }, process: p, output: p.Output}
 	t.Cleanup(func() { d.stop(t) })
 	return d
 }
