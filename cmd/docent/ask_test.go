@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// answering returns a stand-in for OpenAI, and the environment of a command that asks
+// answeringCommand returns a stand-in for OpenAI, and the environment of a command that asks
 // it about a small site.
-func answering(t *testing.T, settings ...string) (*standin.OpenAI, []string) {
+func answeringCommand(t *testing.T, settings ...string) (*standin.OpenAI, []string) {
 	t.Helper()
 	openai := standin.NewOpenAI(testKey, "")
 	openai.SetPace(0)
@@ -34,7 +34,7 @@ func answering(t *testing.T, settings ...string) (*standin.OpenAI, []string) {
 
 func TestAsk(t *testing.T) {
 	t.Parallel()
-	openai, environment := answering(t, "ASSISTANT_INSTRUCTIONS=Be kind.", "ANSWER_MAX_TOKENS=300")
+	openai, environment := answeringCommand(t, "ASSISTANT_INSTRUCTIONS=Be kind.", "ANSWER_MAX_TOKENS=300")
 	r := tool(t, t.TempDir(), environment, "ask", "How large", "can a tree be?")
 	want := run{stdout: `A tree has at most 4,000 branches.[1]
 
@@ -53,7 +53,7 @@ Sources:
 
 func TestAsk_JSON(t *testing.T) {
 	t.Parallel()
-	_, environment := answering(t)
+	_, environment := answeringCommand(t)
 	r := tool(t, t.TempDir(), environment, "ask", "--json", "How large can a tree be?")
 	var got struct {
 		Answer, Outcome string
@@ -83,7 +83,7 @@ func TestAsk_Answers(t *testing.T) {
 	t.Parallel()
 	t.Run("vector store", func(t *testing.T) {
 		t.Parallel()
-		openai, environment := answering(t, "DOCS_INDEX=", "VECTOR_STORE_ID=vs_test")
+		openai, environment := answeringCommand(t, "DOCS_INDEX=", "VECTOR_STORE_ID=vs_test")
 		openai.SetVectorStore("vs_test", standin.File{Name: "limits.md", Attributes: map[string]any{"url": "https://docs.example.com/limits"}, Text: "A tree has at most 4,000 branches."})
 		if r := tool(t, t.TempDir(), environment, "ask", "How many branches can a tree have?"); r.status != 0 || !strings.Contains(r.stdout, "https://docs.example.com/limits\n") {
 			t.Errorf("%+v", r)
@@ -91,7 +91,7 @@ func TestAsk_Answers(t *testing.T) {
 	})
 	t.Run("cut", func(t *testing.T) {
 		t.Parallel()
-		_, environment := answering(t, "ANSWER_MAX_TOKENS=16")
+		_, environment := answeringCommand(t, "ANSWER_MAX_TOKENS=16")
 		r := tool(t, t.TempDir(), environment, "ask", "--", "How large can a tree be on Linux or Windows, installed by package manager or installer?")
 		if r.status != 0 || r.stdout == "" || !strings.Contains(r.stderr, "cut off") {
 			t.Errorf("%+v", r)
@@ -99,7 +99,7 @@ func TestAsk_Answers(t *testing.T) {
 	})
 	t.Run("control characters", func(t *testing.T) {
 		t.Parallel()
-		openai, environment := answering(t)
+		openai, environment := answeringCommand(t)
 		openai.Repeat()
 		if r := tool(t, t.TempDir(), environment, "ask", "a \x1b[2Jb\u202e c\r\nd"); r.status != 0 || r.stdout != "a [2Jb c\nd\n" {
 			t.Errorf("%+v", r)
@@ -148,7 +148,7 @@ func TestAsk_Failures(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			openai, environment := answering(t, tt.settings...)
+			openai, environment := answeringCommand(t, tt.settings...)
 			if tt.fault != nil {
 				openai.RespondWith(tt.fault)
 			}
@@ -166,7 +166,7 @@ func TestAsk_Terminal(t *testing.T) {
 		t.Skip("script is not installed")
 	}
 	site := &passages.Site{Language: "en", Pages: []passages.Page{{URL: "https://docs.example.com/", Title: "Start", Sections: []passages.Section{{Text: "Hello there."}}}}}
-	openai, environment := answering(t, "DOCS_INDEX="+testindex.Write(t, site), "TERM=xterm", "PATH="+os.Getenv("PATH"), "SHELL=/bin/sh", "GORACE=atexit_sleep_ms=0")
+	openai, environment := answeringCommand(t, "DOCS_INDEX="+testindex.Write(t, site), "TERM=xterm", "PATH="+os.Getenv("PATH"), "SHELL=/bin/sh", "GORACE=atexit_sleep_ms=0")
 	openai.Repeat()
 	cmd := exec.CommandContext(t.Context(), "script", "--quiet", "--return", "--command", binary+" ask hello", filepath.Join(t.TempDir(), "typescript"))
 	cmd.Env = environment
