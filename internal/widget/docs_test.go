@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"docent/internal/testkit/testbrowser"
-	"docent/internal/testkit/testindex"
 	"docent/internal/testkit/testchat"
+	"docent/internal/testkit/testindex"
 	"docent/internal/widget"
 
 	"github.com/chromedp/cdproto/cdp"
