@@ -138,3 +138,15 @@ func TestAnswers_SpendingRefused(t *testing.T) {
 		t.Errorf("OpenAI was asked %d times", n)
 	}
 }
+
+// Words of the question are hidden in what is logged of OpenAI's. What an answer is cut
+// for must not be among them.
+func TestAnswers_CutReasonInQuestion(t *testing.T) {
+	t.Parallel()
+	d := answering(t, docs(t)...)
+	d.openai.Play("max-output-tokens")
+	got, _ := newReader(t, d).watch(t, d, installs+" And what does max_output_tokens do?")
+	if got.Notice != sayCutAtLimit {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -404,10 +405,7 @@ func (r *response) end(e *event) {
 	usage := &e.Response.Usage
 	r.result.InputTokens, r.result.CachedTokens, r.result.OutputTokens = max(0, usage.Input), max(0, usage.Details.Cached), max(0, usage.Output)
 	if e.Type == "response.incomplete" {
-		r.result.Cut = "unknown"
-		if reason := e.Response.Incomplete.Reason; reason != "" {
-			r.result.Cut = r.scrub(reason)
-		}
+		r.result.Cut = cmp.Or(nameOf(e.Response.Incomplete.Reason), "unknown")
 	}
 }
 
@@ -419,7 +417,7 @@ func (r *response) failed(kind Kind, cause error) *Error {
 // name matches what can be the ID or the model of a response.
 var name = regexp.MustCompile(`^[A-Za-z0-9_.:/-]{1,128}$`)
 
-// nameOf returns an ID or a model for the log, or "" for any other text.
+// nameOf returns an ID, a model or a reason as it is, or "" for any other text.
 func nameOf(s string) string {
 	if name.MatchString(s) {
 		return s
