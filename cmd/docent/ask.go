@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -18,10 +17,8 @@ import (
 	"docent/internal/app"
 	"docent/internal/chatkit"
 	"docent/internal/config"
-	"docent/internal/docs"
 	"docent/internal/openai"
 	"docent/internal/redact"
-	"docent/internal/secrets"
 )
 
 // answerVariables are what an answer needs of the environment, besides
@@ -53,7 +50,10 @@ func runAsk(ctx context.Context, p app.Process, args []string) error {
 		return err
 	}
 	var outcome answer.Outcome
-	docs, done, err := openAnswers(ctx, c, func(_ context.Context, o answer.Outcome) { outcome = o })
+	if c, err = app.WithProject(ctx, c); err != nil {
+		return err
+	}
+	responder, done, err := app.OpenResponder(ctx, c, func(_ context.Context, o answer.Outcome) { outcome = o })
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func runAsk(ctx context.Context, p app.Process, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.AnswerTimeout)
 	defer cancel()
 	server := chatkit.New(chatkit.Options{
-		Store: chatkit.NewMemory(time.Hour, time.Now), Responder: docs, StoreTimeout: time.Second, Now: time.Now,
+		Store: chatkit.NewMemory(time.Hour, time.Now), Responder: responder, StoreTimeout: time.Second, Now: time.Now,
 	})
 	turn, err := server.Begin(ctx, operator, request, chatkit.Reader{Page: *page, Language: *language})
 	if err != nil {
@@ -119,50 +119,6 @@ func answerConfig(p app.Process, location string) (config.Config, error) {
 		return config.Config{}, argumentsError("OPENAI_API_KEY is not set, and a model answers: \"docent search\" needs none")
 	}
 	return config.LoadSome(environment, slices.Concat(openAIVariables, answerVariables)...)
-}
-
-// openAnswers opens what answers from the docs, as the service does. The caller calls
-// done.
-func openAnswers(ctx context.Context, c config.Config, observe func(context.Context, answer.Outcome)) (d *answer.Docs, done func(), err error) {
-	if c, err = app.WithProject(ctx, c); err != nil {
-		return nil, nil, err
-	}
-	var key, store, own secrets.Value
-	source, err := app.OpenSecrets(ctx, c, slog.New(slog.DiscardHandler),
-		secrets.Want{Variable: "OPENAI_API_KEY", Ref: c.APIKey.WithProject(c.Project), Into: &key},
-		secrets.Want{Variable: "VECTOR_STORE_ID", Ref: c.VectorStoreID.WithProject(c.Project), Into: &store},
-		secrets.Want{Variable: "ASSISTANT_INSTRUCTIONS", Ref: c.Instructions.WithProject(c.Project), Into: &own},
-	)
-	if err != nil {
-		return nil, nil, err
-	}
-	client := app.NewOpenAI(c, key)
-	done = func() {
-		client.Close()
-		_ = source.Close() // The process ends.
-	}
-	instructions, err := app.Instructions(c, &own)
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	var passages docs.Searcher = &openai.VectorStore{Client: client, ID: store.Get}
-	if c.DocsIndex != "" {
-		site, err := docs.Load(ctx, c.DocsIndex)
-		if err != nil {
-			done()
-			return nil, nil, err
-		}
-		passages = docs.NewIndex(site, client)
-	}
-	return answer.New(answer.Options{
-		Searcher: passages, Model: client,
-		ModelName: c.AnswerModel, Effort: c.AnswerEffort, MaxTokens: c.AnswerMaxTokens,
-		Instructions:     instructions,
-		SafetyIdentifier: func(visitor string) string { return visitor },
-		Observe:          observe,
-		Now:              time.Now,
-	}), done, nil
 }
 
 // unanswered says what a visitor reads, and why.

@@ -545,7 +545,9 @@ func TestUsage(t *testing.T) {
 		{"index -h", 0, "usage: docent index [options] DIR"},
 		{"help index", 0, "usage: docent index [options] DIR"},
 		{"help search", 0, "usage: docent search [options] QUESTION"},
+		{"help ask", 0, "usage: docent ask [options] QUESTION"},
 		{"help eval", 0, "usage: docent eval [options] FILE"},
+		{"help threads", 0, "usage: docent threads [options]"},
 		{"serve", 2, all},
 		{"--json", 2, all},
 		{"help more", 2, all},
@@ -554,7 +556,9 @@ func TestUsage(t *testing.T) {
 		{"check --yaml", 2, check},
 		{"check --json more", 2, check},
 		{"search", 2, "usage: docent search"},
+		{"ask", 2, "usage: docent ask"},
 		{"eval", 2, "usage: docent eval"},
+		{"threads all", 2, "usage: docent threads"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {

@@ -13,9 +13,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"docent/internal/answer"
+	"docent/internal/chatkit"
 	"docent/internal/config"
 	"docent/internal/docs"
-	"docent/internal/secrets"
 )
 
 // openDocs opens the index that passages come from, if they come from one. A file
@@ -39,6 +40,29 @@ func (e embedder) Embed(ctx context.Context, model string, dimensions int, texts
 	return e.p.openai.Embed(ctx, model, dimensions, texts)
 }
 
+// OpenResponder returns what answers questions from the docs as the service does, for a
+// command. observe is told how each one was answered. Unlike the service, it needs the
+// index to be there: a URL that does not answer is an error. The caller calls done.
+func OpenResponder(ctx context.Context, c config.Config, observe func(context.Context, answer.Outcome)) (r chatkit.Responder, done func(), err error) {
+	log := slog.New(slog.DiscardHandler)
+	p := &parts{}
+	if err := p.openSecrets(ctx, c, log); err != nil {
+		p.close(log)
+		return nil, nil, err
+	}
+	p.openai = NewOpenAI(c, p.apiKey)
+	passages := p.passages()
+	if c.DocsIndex != "" {
+		site, err := docs.Load(ctx, c.DocsIndex)
+		if err != nil {
+			p.close(log)
+			return nil, nil, err
+		}
+		passages = docs.NewIndex(site, p.openai)
+	}
+	return p.responder(c, passages, observe), func() { p.close(log) }, nil
+}
+
 // docsReady returns an error while there is no index. OpenAI's vector store is always
 // there, or a question says otherwise.
 func (p *parts) docsReady(ctx context.Context) error {
@@ -48,22 +72,21 @@ func (p *parts) docsReady(ctx context.Context) error {
 	return p.index.Ready(ctx)
 }
 
-// Instructions returns what returns the site's own instructions, or "". value is that
-// of ASSISTANT_INSTRUCTIONS; where it names a file, the file is read once.
-func Instructions(c config.Config, value *secrets.Value) (func() string, error) {
-	instructions := value.Get
+// openInstructions reads the site's own instructions where a file has them.
+func (p *parts) openInstructions(c config.Config) error {
+	p.siteInstructions = p.instructions.Get
 	literal, _ := c.Instructions.Literal()
 	if name, isFile := strings.CutPrefix(literal, "@"); isFile {
 		text, err := ReadInstructions(name)
 		if err != nil {
-			return nil, fmt.Errorf("ASSISTANT_INSTRUCTIONS: %w", err)
+			return fmt.Errorf("ASSISTANT_INSTRUCTIONS: %w", err)
 		}
-		instructions = func() string { return text }
+		p.siteInstructions = func() string { return text }
 	}
-	if utf8.RuneCountInString(instructions()) > config.MaxInstructions {
-		return nil, fmt.Errorf("ASSISTANT_INSTRUCTIONS: the text has more than %d characters", config.MaxInstructions)
+	if utf8.RuneCountInString(p.siteInstructions()) > config.MaxInstructions {
+		return fmt.Errorf("ASSISTANT_INSTRUCTIONS: the text has more than %d characters", config.MaxInstructions)
 	}
-	return instructions, nil
+	return nil
 }
 
 // ReadInstructions returns the text of a file, cut where it is longer than instructions

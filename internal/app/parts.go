@@ -91,8 +91,7 @@ func (p *parts) openSecrets(ctx context.Context, c config.Config, log *slog.Logg
 	if p.keys, err = DeriveKeys(identityKey.Get(), p.apiKey.Get()); err != nil {
 		return err
 	}
-	p.siteInstructions, err = Instructions(c, &p.instructions)
-	return err
+	return p.openInstructions(c)
 }
 
 func (p *parts) openStore(ctx context.Context, c config.Config) (err error) {
@@ -188,7 +187,7 @@ func (p *parts) chat(stopping context.Context, c config.Config, log *slog.Logger
 	}
 	chat := &httpapi.Chat{
 		Chats: chatkit.New(chatkit.Options{
-			Store: threads, Responder: p.responder(c), StoreTimeout: StoreTimeout(c), Now: time.Now,
+			Store: threads, Responder: p.responder(c, p.passages(), httpapi.Observe), StoreTimeout: StoreTimeout(c), Now: time.Now,
 		}),
 		// A query costs a visitor's own instance one read.
 		Queries: ratelimit.New(ratelimit.Options{
@@ -208,18 +207,22 @@ func (p *parts) chat(stopping context.Context, c config.Config, log *slog.Logger
 	return chat, err
 }
 
-// responder returns what answers a question from the docs.
-func (p *parts) responder(c config.Config) *answer.Docs {
-	var passages docs.Searcher = &openai.VectorStore{Client: p.openai, ID: p.vectorStoreID.Get}
+// passages returns where passages come from.
+func (p *parts) passages() docs.Searcher {
 	if p.index != nil {
-		passages = p.index
+		return p.index
 	}
+	return &openai.VectorStore{Client: p.openai, ID: p.vectorStoreID.Get}
+}
+
+// responder returns what answers a question from passages.
+func (p *parts) responder(c config.Config, passages docs.Searcher, observe func(context.Context, answer.Outcome)) *answer.Docs {
 	return answer.New(answer.Options{
 		Searcher: passages, Model: p.openai,
 		ModelName: c.AnswerModel, Effort: c.AnswerEffort, MaxTokens: c.AnswerMaxTokens,
 		Instructions:     p.siteInstructions,
 		SafetyIdentifier: p.keys.SafetyID,
-		Observe:          httpapi.Observe,
+		Observe:          observe,
 		Now:              time.Now,
 	})
 }
