@@ -22,10 +22,6 @@ var threadVariables = []string{
 	"GOOGLE_CLOUD_PROJECT", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "RATE_LIMIT_STORE", "THREADS_KEEP", "K_SERVICE", "CLOUD_RUN_JOB",
 }
 
-// reachTime is how long Firestore may take to answer at all. The list itself may take
-// longer.
-const reachTime = 5 * time.Second
-
 // maxAsked is the most questions that `docent threads` may be asked for.
 const maxAsked = 10_000
 
@@ -73,7 +69,7 @@ func runThreads(ctx context.Context, p app.Process, args []string) error {
 
 	start := time.Now().Add(-min(age, c.ThreadsKeep)) // An older conversation has expired.
 	printed := 0
-	unreadable, err := store.AllThreads(ctx, start, func(t chatkit.Thread) bool {
+	unreadable, err := store.Recent(ctx, start, func(t chatkit.Thread) bool {
 		for _, q := range slices.Backward(questions(t)) {
 			if printed == *n || err != nil {
 				return false
@@ -122,16 +118,7 @@ func openThreads(ctx context.Context, p app.Process) (*firestore.Client, config.
 		return nil, c, argumentsError("GOOGLE_CLOUD_PROJECT is not set: it names the project of the service")
 	}
 	store, err := app.OpenStore(ctx, c)
-	if err != nil {
-		return nil, c, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, reachTime)
-	defer cancel()
-	if err := store.Warm(ctx, c.FirestoreCollection); err != nil {
-		_ = store.Close() // The first error says more.
-		return nil, c, err
-	}
-	return store, c, nil
+	return store, c, err
 }
 
 // questions returns what was asked in a thread, each with what was answered.

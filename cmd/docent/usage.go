@@ -181,9 +181,10 @@ Example:
 
 const threadsUsage = `usage: docent threads [options]
 
-Prints what visitors asked and what was answered, from Firestore, newest first,
-for those who may read it there (role roles/datastore.viewer). It does not say
-who asked: Docent does not know either. What visitors write can be personal.
+Prints what visitors asked and what was answered, from Firestore, the newest
+conversations first, for those who may read it there (roles/datastore.viewer).
+It does not say who asked: Docent does not know either. What visitors write can
+be personal.
 
   --feedback KIND    only answers that visitors found positive or negative, or
                      no-source: answers that cite nothing
