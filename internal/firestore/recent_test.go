@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +128,11 @@ const console = "https://console.firebase.google.com/v1/r/project/docs-prod/fire
 func TestRecent_Faults(t *testing.T) {
 	t.Parallel()
 	link := console + strings.Repeat("ClBwcm9qZWN0cy9", 20)
+	page, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := regexp.MustCompile(`--data '.*'`).FindString(string(page))
 	tests := []struct {
 		name string
 		fail func(context.Context) error
@@ -134,7 +141,7 @@ func TestRecent_Faults(t *testing.T) {
 	}{
 		{
 			"no index", fails(codes.FailedPrecondition, "The query requires a COLLECTION_GROUP_DESC index for collection threads and field updated. You can create it here: "+link),
-			[]string{"Firestore needs one more index", "/projects/docs-prod/databases/(default)/collectionGroups/threads/fields/updated?updateMask=indexConfig'", link + " (projects/p"},
+			[]string{"Firestore needs one more index", "/projects/docs-prod/databases/(default)/collectionGroups/threads/fields/updated?updateMask=indexConfig'", link + " (projects/p", documented},
 			codes.FailedPrecondition,
 		},
 		{
