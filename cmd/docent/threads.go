@@ -69,9 +69,10 @@ func runThreads(ctx context.Context, p app.Process, args []string) error {
 
 	start := time.Now().Add(-min(age, c.ThreadsKeep)) // An older conversation has expired.
 	printed := 0
+	var unwritten error
 	unreadable, err := store.Recent(ctx, start, func(t chatkit.Thread) bool {
 		for _, q := range slices.Backward(questions(t)) {
-			if printed == *n || err != nil {
+			if printed == *n || unwritten != nil {
 				return false
 			}
 			if q.Time.Before(start) || !wants(q) {
@@ -79,15 +80,18 @@ func runThreads(ctx context.Context, p app.Process, args []string) error {
 			}
 			printed++
 			if *asJSON {
-				err = writeJSON(p.Stdout, q)
+				unwritten = writeJSON(p.Stdout, q)
 			} else {
 				printAsked(p, q, printed > 1)
 			}
 		}
-		return err == nil
+		return unwritten == nil
 	})
 	if err != nil {
 		return err
+	}
+	if unwritten != nil {
+		return unwritten
 	}
 	switch printed {
 	case *n:

@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -78,6 +79,15 @@ func TestThreads(t *testing.T) {
 				t.Errorf("stderr %q (-want +got):\n%s", stderr, diff)
 			}
 		})
+	}
+	if full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0); err == nil {
+		defer full.Close()
+		var stderr strings.Builder
+		cmd := command(t.TempDir(), environment, "threads", "--json")
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		if status := exitStatus(t, cmd.Run()); status != 1 || !strings.Contains(stderr.String(), "writing the output") {
+			t.Errorf("on a full disk: status %d, %s", status, stderr.String())
+		}
 	}
 	r := tool(t, t.TempDir(), environment, "threads", "--feedback=negative")
 	want := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d  negative
