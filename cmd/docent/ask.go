@@ -49,10 +49,10 @@ func runAsk(ctx context.Context, p app.Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	var outcome answer.Outcome
 	if c, err = app.WithProject(ctx, c); err != nil {
 		return err
 	}
+	var outcome answer.Outcome
 	responder, done, err := app.OpenResponder(ctx, c, func(_ context.Context, o answer.Outcome) { outcome = o })
 	if err != nil {
 		return err
@@ -67,9 +67,9 @@ func runAsk(ctx context.Context, p app.Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	t := &transcript{stdout: p.Stdout, stderr: p.Stderr, status: newStatus(p)}
+	t := &transcript{stdout: p.Stdout, stderr: p.Stderr, status: newBar(p, "")}
 	if *asJSON {
-		t.stdout, t.status = io.Discard, newStatus(app.Process{})
+		t.stdout, t.status = io.Discard, &bar{}
 	}
 	result := turn.Stream(ctx, t.show)
 	t.status.clear()
@@ -146,7 +146,7 @@ type source struct {
 // A transcript prints an answer while it is streamed.
 type transcript struct {
 	stdout, stderr io.Writer
-	status         *status
+	status         *bar
 	text           strings.Builder
 	sources        []source
 }
@@ -155,7 +155,7 @@ type transcript struct {
 func (t *transcript) show(e chatkit.Event) error {
 	switch {
 	case e.Type == chatkit.EventProgressUpdate:
-		t.status.show(e.Text)
+		t.status.say(e.Text)
 	case e.Type == chatkit.EventNotice:
 		t.status.clear()
 		fmt.Fprintln(t.stderr, "docent:", redact.OneLine(e.Message))

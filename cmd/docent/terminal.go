@@ -28,17 +28,11 @@ type bar struct {
 // newBar returns a bar on standard error if that is a terminal. In CI a log would
 // keep each state of it.
 func newBar(p app.Process, label string) *bar {
-	return &bar{w: terminal(p), label: label}
-}
-
-// terminal returns standard error if that is a terminal that can move its cursor,
-// else nil.
-func terminal(p app.Process) io.Writer {
 	f, ok := p.Stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) || p.Environment["CI"] != "" || p.Environment["TERM"] == "dumb" {
-		return nil
+		return &bar{}
 	}
-	return f
+	return &bar{w: f, label: label}
 }
 
 // show draws the bar. It is called often.
@@ -51,33 +45,18 @@ func (b *bar) show(done, total int) {
 	fmt.Fprintf(b.w, "\r%s [%s%s] %d of %d\x1b[K", b.label, strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), done, total)
 }
 
-// clear removes the bar.
+// say shows a text in place of the bar.
+func (b *bar) say(text string) {
+	if b.w != nil {
+		b.drawn = time.Now()
+		fmt.Fprintf(b.w, "\r%s\x1b[K", text)
+	}
+}
+
+// clear removes what is shown.
 func (b *bar) clear() {
-	if b.w != nil && !b.drawn.IsZero() {
+	if !b.drawn.IsZero() {
+		b.drawn = time.Time{}
 		fmt.Fprint(b.w, "\r\x1b[K") //nolint:errcheck // It is only a terminal.
-	}
-}
-
-// A status is a line of a terminal that says what is going on. Without a terminal it
-// shows nothing.
-type status struct {
-	w     io.Writer
-	shown bool
-}
-
-func newStatus(p app.Process) *status { return &status{w: terminal(p)} }
-
-func (s *status) show(text string) {
-	if s.w != nil {
-		s.shown = true
-		fmt.Fprintf(s.w, "\r%s\x1b[K", text)
-	}
-}
-
-// clear removes the line.
-func (s *status) clear() {
-	if s.shown {
-		s.shown = false
-		fmt.Fprint(s.w, "\r\x1b[K") //nolint:errcheck // It is only a terminal.
 	}
 }

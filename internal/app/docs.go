@@ -75,8 +75,7 @@ func (p *parts) docsReady(ctx context.Context) error {
 // openInstructions reads the site's own instructions where a file has them.
 func (p *parts) openInstructions(c config.Config) error {
 	p.siteInstructions = p.instructions.Get
-	literal, _ := c.Instructions.Literal()
-	if name, isFile := strings.CutPrefix(literal, "@"); isFile {
+	if name, isFile := c.InstructionsFile(); isFile {
 		text, err := ReadInstructions(name)
 		if err != nil {
 			return fmt.Errorf("ASSISTANT_INSTRUCTIONS: %w", err)

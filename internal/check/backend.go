@@ -84,8 +84,7 @@ func domainKeys(c config.Config) Result {
 // instructions checks the site's own instructions. It says how long they are, and
 // nothing of what is in them.
 func (c *checkup) instructions(ctx context.Context) Result {
-	literal, _ := c.config.Instructions.Literal()
-	if name, isFile := strings.CutPrefix(literal, "@"); isFile {
+	if name, isFile := c.config.InstructionsFile(); isFile {
 		text, err := app.ReadInstructions(name)
 		if err != nil {
 			return fail("%s", redact.Text(err.Error(), maxWords))

@@ -21,8 +21,6 @@ const (
 	oldIndex = 30 * 24 * time.Hour
 	// searchTime bounds a search of the vector store, and the embedding.
 	searchTime = 8 * time.Second
-	// searchWait is how long a search waits for the embedding of its question.
-	searchWait = 800 * time.Millisecond
 	// answerTime is how long the model may take: the time within which the service
 	// wants the first words.
 	answerTime = 20 * time.Second
@@ -137,7 +135,7 @@ func (c *checkup) embedding(ctx context.Context, client *openai.Client, site *do
 	if usable {
 		// The first call also opens the connection, which a search seldom has to.
 		for range 2 {
-			if took, why = embed(ctx, client, site, hidden); why != "" || took < searchWait {
+			if took, why = embed(ctx, client, site, hidden); why != "" || took < docs.EmbedTimeout {
 				break
 			}
 		}
@@ -145,8 +143,8 @@ func (c *checkup) embedding(ctx context.Context, client *openai.Client, site *do
 	switch {
 	case why != "":
 		result.note("no embedding of a question (%s), so the search goes by words alone: check that the key may use %s", why, redact.Text(site.Model, maxWords))
-	case took >= searchWait:
-		result.note("the embedding of a question took %d ms, and a search goes by words alone after %d ms", took.Milliseconds(), searchWait.Milliseconds())
+	case took >= docs.EmbedTimeout:
+		result.note("the embedding of a question took %d ms, and a search goes by words alone after %d ms", took.Milliseconds(), docs.EmbedTimeout.Milliseconds())
 	default:
 		result.Detail += fmt.Sprintf(", the embedding of a question in %d ms", took.Milliseconds())
 	}

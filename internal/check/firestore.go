@@ -34,15 +34,13 @@ const (
 	idKeySize = 32
 	// ttlField is the field that the policy is for.
 	ttlField = "expires_at"
-	// threadsCollection is the collection group of conversations.
-	threadsCollection = "threads"
 )
 
 // ttlChecks name the policies that delete documents, by their collection group.
 func (c *checkup) ttlChecks() map[string]string {
 	checks := map[string]string{ttlCheck: c.config.FirestoreCollection}
 	if c.config.Docs() {
-		checks[threadsTTLCheck] = threadsCollection
+		checks[threadsTTLCheck] = firestore.ThreadsCollection
 	}
 	return checks
 }

@@ -77,25 +77,13 @@ func cancelSession(ctx context.Context, minter *hosted.Minter, session hosted.Se
 func (c *checkup) unminted(err error, took time.Duration, hidden redact.Rule) Result {
 	waited := fmt.Sprintf("no answer in %s (REQUEST_TIMEOUT is %s)", took.Round(time.Second), c.config.RequestTimeout)
 	result := unanswered(err, waited, func(e *openai.Error) string { return cause(e.Status) }, hidden)
-	var e *openai.Error
-	if errors.As(err, &e) && c.config.Docs() && gone(e.Status) {
+	if c.config.Docs() && hosted.WorkflowRefused(err) {
 		// The service works, and a deployment must not fail because of a workflow that
 		// OpenAI has ended.
 		result.Notes = slices.Insert(result.Notes, 0, result.Detail)
 		result.Status, result.Detail = OK, "OpenAI refuses the workflow, so Docent answers from the docs: remove CHATKIT_WORKFLOW_ID"
 	}
 	return result
-}
-
-// gone reports whether the service answers from the docs, where it can, once OpenAI
-// has answered a request for a session with this status.
-func gone(status int) bool {
-	switch status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-		return true
-	default:
-		return false
-	}
 }
 
 // unanswered names the likely cause of a failed call, and quotes OpenAI. waited says

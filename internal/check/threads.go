@@ -65,7 +65,7 @@ func (c *checkup) writeAndRead(ctx context.Context, store *firestore.Threads, vi
 	case err != nil:
 		return fmt.Errorf("reading a conversation: %w", err)
 	case read.Version != thread.Version || read.Title != thread.Title:
-		return fmt.Errorf("a conversation was read in another version than it was written: check that nothing else writes to the collections %s", threadsCollection)
+		return fmt.Errorf("a conversation was read in another version than it was written: check that nothing else writes to the collections %s", firestore.ThreadsCollection)
 	default:
 		return nil
 	}

@@ -96,11 +96,19 @@ func MissingKeys(hosts []string) string {
 // MaxInstructions is how long the site's own instructions may be, in characters.
 const MaxInstructions = 8000
 
+// InstructionsFile returns the name of the file that has the site's own instructions, if
+// a file has them.
+func (c *Config) InstructionsFile() (name string, isFile bool) {
+	text, _ := c.Instructions.Literal()
+	return strings.CutPrefix(text, "@")
+}
+
 // instructionsOK reports whether instructions that stand in the variable itself are
 // short enough.
 func (c *Config) instructionsOK() bool {
+	_, isFile := c.InstructionsFile()
 	text, _ := c.Instructions.Literal()
-	return strings.HasPrefix(text, "@") || utf8.RuneCountInString(text) <= MaxInstructions
+	return isFile || utf8.RuneCountInString(text) <= MaxInstructions
 }
 
 var (

@@ -19,10 +19,10 @@ const (
 	// fuseFirst.
 	fuseK     = 10
 	fuseFirst = 200
-	// embedTimeout is how long a search waits for the question's vector, and
+	// EmbedTimeout is how long a search waits for the question's vector, and
 	// embedLength how many characters of the question it is made of: few enough for
 	// OpenAI's 8,192 tokens in any script.
-	embedTimeout = 800 * time.Millisecond
+	EmbedTimeout = 800 * time.Millisecond
 	embedLength  = 5000
 	// pagePlaces is how many passages are kept for the page that is being read.
 	pagePlaces = 2
@@ -110,7 +110,7 @@ func (x *Index) embed(ctx context.Context, text string) ([]int8, float32, error)
 	case x.embedder == nil:
 		return nil, 0, ErrNoEmbedder
 	}
-	ctx, cancel := context.WithTimeout(ctx, embedTimeout)
+	ctx, cancel := context.WithTimeout(ctx, EmbedTimeout)
 	defer cancel()
 	start, _, _ := cut(text, embedLength)
 	made, err := x.embedder.Embed(ctx, x.site.Model, x.site.Dimensions, []string{start})

@@ -30,7 +30,7 @@ const (
 // its cause. It needs an index that Firestore does not make on its own: the error for
 // that has the command that makes it.
 func (c *Client) Recent(ctx context.Context, since time.Time, each func(chatkit.Thread) bool) (unreadable int, err error) {
-	query := c.client.CollectionGroup(threadsCollection).
+	query := c.client.CollectionGroup(ThreadsCollection).
 		Where("updated", ">=", since).OrderBy("updated", firestore.Desc).OrderBy(firestore.DocumentID, firestore.Desc).
 		Limit(recentPage)
 	for next := query; ; {
@@ -115,5 +115,5 @@ curl --fail --request PATCH 'https://firestore.googleapis.com/v1/projects/%s/dat
   --header "Authorization: Bearer $(gcloud auth print-access-token)" --header 'Content-Type: application/json' \
   --data '%s'
 
-It is ready after some minutes. (Firestore says: %s)`, c.o.Project, c.o.Database, threadsCollection, updatedIndexes, words)
+It is ready after some minutes. (Firestore says: %s)`, c.o.Project, c.o.Database, ThreadsCollection, updatedIndexes, words)
 }

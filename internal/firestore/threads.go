@@ -19,14 +19,15 @@ import (
 	"docent/internal/redact"
 )
 
-// The collections of conversations: visitors/{owner}/threads/{thread ID}.
+// The collections of conversations: visitors/{owner}/threads/{thread ID}. The TTL policy
+// is for the second one, as a collection group.
 const (
 	visitorsCollection = "visitors"
-	threadsCollection  = "threads"
+	ThreadsCollection  = "threads"
 )
 
 var (
-	errUnreadable = errors.New("a conversation in Firestore cannot be read: check that nothing but Docent writes to the collections named " + threadsCollection)
+	errUnreadable = errors.New("a conversation in Firestore cannot be read: check that nothing but Docent writes to the collections named " + ThreadsCollection)
 	// errHeld is an outage for one conversation alone.
 	errHeld = errors.New("Firestore answers, but not in time for one conversation: another client may hold its document") //nolint:staticcheck // Like the sentences of an outage.
 )
@@ -237,5 +238,5 @@ func (s *Threads) threads(visitor string) *firestore.CollectionRef {
 	mac := hmac.New(sha256.New, s.ownerKey)
 	mac.Write([]byte(visitor))
 	owner := hex.EncodeToString(mac.Sum(nil))
-	return s.client.client.Collection(visitorsCollection).Doc(owner).Collection(threadsCollection)
+	return s.client.client.Collection(visitorsCollection).Doc(owner).Collection(ThreadsCollection)
 }

@@ -148,3 +148,19 @@ func (m *Minter) request(user string) ([]byte, error) {
 	}
 	return body, nil
 }
+
+// WorkflowRefused reports whether an error of [Minter.Mint] says that OpenAI will not
+// make sessions with the workflow any more, whoever asks: it refuses the request, or the
+// workflow is gone. A refused key or a busy OpenAI says nothing of the workflow.
+func WorkflowRefused(err error) bool {
+	var upstream *openai.Error
+	if !errors.As(err, &upstream) {
+		return false
+	}
+	switch upstream.Status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	default:
+		return false
+	}
+}

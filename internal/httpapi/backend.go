@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"docent/internal/hosted"
 	"docent/internal/openai"
 	"docent/internal/origin"
 )
@@ -70,16 +71,12 @@ func (a *api) servedByDocs(r *http.Request) (bool, error) {
 // and the docs backend is there to take over. From then on it serves all visitors of
 // this instance, without asking OpenAI again: what refused one session refuses all.
 func (a *api) refused(err error) bool {
-	var upstream *openai.Error
-	if a.Docs == nil || !errors.As(err, &upstream) {
-		return false
-	}
-	switch upstream.Status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-	default:
+	if a.Docs == nil || !hosted.WorkflowRefused(err) {
 		return false
 	}
 	if !a.workflowGone.Swap(true) {
+		var upstream *openai.Error
+		errors.As(err, &upstream)
 		a.Log.Warn("OpenAI refuses the hosted workflow, Docent answers from the docs from now on: remove CHATKIT_WORKFLOW_ID", "upstream", upstream)
 	}
 	return true
